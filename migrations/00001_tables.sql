@@ -1,0 +1,382 @@
+-- +goose Up
+-- Schemas, roles, tables. Functions live in sql/ and are frozen into the next files.
+--
+-- public    what apps see: projects, shots, generations, tasks, credits, workers, the API functions
+-- darkroom  what only our functions touch: the claim queue, the event log, bookkeeping
+
+-- Roles are shared by the whole cluster, so another database may have made them already.
+-- +goose StatementBegin
+do $$
+declare
+  v_role text;
+begin
+  foreach v_role in array array['anon', 'authenticated', 'worker', 'service_role'] loop
+    begin
+      execute format('create role %I nologin', v_role);
+    exception when duplicate_object or unique_violation then
+      null;
+    end;
+  end loop;
+end
+$$;
+-- +goose StatementEnd
+
+create schema darkroom;
+revoke all on schema darkroom from public;
+
+-- gateway and workerd look at what is pending before they start.
+grant select on public.goose_db_version to worker, service_role;
+
+-- People, projects, shots ------------------------------------------------------------------------
+
+create table public.users (
+  id uuid primary key default gen_random_uuid(),
+  email text,
+  created_at timestamptz not null default clock_timestamp()
+);
+comment on table public.users is 'Who owns projects and credits. The id is the `sub` of their tokens.';
+
+create table public.projects (
+  id uuid primary key default gen_random_uuid(),
+  owner_id uuid not null references public.users (id),
+  name text not null default '',
+  created_at timestamptz not null default clock_timestamp()
+);
+create index projects_by_owner on public.projects (owner_id);
+
+create table public.shots (
+  id uuid primary key default gen_random_uuid(),
+  project_id uuid not null references public.projects (id),
+  name text not null default '',
+  created_at timestamptz not null default clock_timestamp()
+);
+create index shots_by_project on public.shots (project_id);
+
+-- What can be asked for: data, not code ----------------------------------------------------------
+
+create table public.task_types (
+  name text primary key,
+  route text not null default 'any',
+  result_type text,
+  base_price numeric(12, 3) not null default 0,
+  unit_price numeric(12, 3) not null default 0,
+  unit_path text,
+  max_units integer not null default 200,
+  required_params text[] not null default '{}',
+  shot_id_paths text[] not null default '{}',
+  max_attempts integer not null default 3,
+  enabled boolean not null default true,
+  constraint a_result_is_an_image_or_a_video check (result_type in ('image', 'video')),
+  constraint prices_are_not_negative check (base_price >= 0 and unit_price >= 0),
+  constraint a_unit_price_needs_a_path check (unit_price = 0 or unit_path is not null),
+  constraint at_least_one_attempt check (max_attempts >= 1)
+);
+comment on table public.task_types is 'One row per kind of task: price, who may run it, what it makes.';
+comment on column public.task_types.route is 'any: every worker. Otherwise the capability that a worker must have said it has.';
+comment on column public.task_types.result_type is 'Kind of generation that a finished task becomes; null makes none.';
+comment on column public.task_types.unit_path is 'Dotted path in params to the number of units that unit_price is charged for.';
+comment on column public.task_types.required_params is 'Dotted paths that must be present and not null in params.';
+comment on column public.task_types.shot_id_paths is 'Dotted paths in params where a shot id may stand; the first one that is a uuid counts.';
+comment on column public.task_types.max_attempts is 'Attempts that may fail or be lost before the task is Failed. Releases do not count.';
+
+create table public.tools (
+  tool_id text primary key,
+  task_type text not null references public.task_types (name)
+);
+comment on table public.tools is 'Maps what an app calls a tool to the type of task it makes.';
+
+insert into public.task_types (name, route, result_type, base_price, unit_price, unit_path, required_params, shot_id_paths) values
+  ('single_image', 'any', 'image', 1, 0, null, '{prompt}',
+   '{shot_id,full_orchestrator_payload.shot_id,orchestrator_details.shot_id,originalParams.orchestrator_details.shot_id,orchestration_contract.shot_id}'),
+  ('travel_orchestrator', 'wan2gp', null, 0, 5, 'orchestrator_details.num_new_segments_to_generate',
+   '{orchestrator_details.num_new_segments_to_generate}', '{}'),
+  ('travel_segment', 'wan2gp', null, 5, 0, null, '{}', '{}'),
+  ('travel_stitch', 'wan2gp', 'video', 1, 0, null, '{}',
+   '{full_orchestrator_payload.shot_id,orchestrator_details.shot_id,originalParams.orchestrator_details.shot_id,orchestration_contract.shot_id,shot_id}');
+
+insert into public.tools (tool_id, task_type) values
+  ('image-generation', 'single_image'),
+  ('travel-between-images', 'travel_orchestrator');
+
+-- Tasks ------------------------------------------------------------------------------------------
+
+-- The wide row of the spec and the truth about a task. It is never scanned for claiming.
+create table public.tasks (
+  id uuid primary key default gen_random_uuid(),
+  job_no bigint generated always as identity,
+  owner_id uuid not null,
+  project_id uuid not null references public.projects (id),
+  task_type text not null references public.task_types (name),
+  tool_id text,
+  status text not null default 'Queued',
+  params jsonb not null default '{}',
+  dependant_on uuid[],
+  orchestrator_task_id uuid,
+  cost numeric(12, 3) not null,
+  idempotency_key text,
+  attempt integer not null default 0,
+  failed_attempts integer not null default 0,
+  worker_id text,
+  claimed_at timestamptz,
+  run_after timestamptz,
+  progress jsonb,
+  output_location text,
+  thumbnail_url text,
+  metadata jsonb not null default '{}',
+  error_message text,
+  generation_created boolean not null default false,
+  created_at timestamptz not null default clock_timestamp(),
+  updated_at timestamptz not null default clock_timestamp(),
+  completed_at timestamptz,
+  constraint status_is_one_of_five check (status in ('Queued', 'In Progress', 'Complete', 'Failed', 'Cancelled')),
+  constraint a_cost_is_a_number_of_credits check (cost >= 0 and cost <> 'NaN'),
+  constraint a_running_task_has_a_worker check (status <> 'In Progress' or (worker_id is not null and claimed_at is not null))
+) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.1);
+comment on column public.tasks.job_no is 'Order of creation; breaks ties of created_at. workerd gives it to River negated.';
+comment on column public.tasks.owner_id is 'Owner of the project, copied here: every lock and ledger entry of a task is by owner.';
+comment on column public.tasks.orchestrator_task_id is 'The travel_orchestrator whose tree this task belongs to; its cost covers the tree.';
+comment on column public.tasks.attempt is 'The fence: grows with each claim. What carries an older one changes nothing.';
+comment on column public.tasks.failed_attempts is 'Attempts that failed or were lost; capped by task_types.max_attempts.';
+comment on column public.tasks.run_after is 'A retry waits until then.';
+comment on column public.tasks.progress is '{"percent","value","max","phase"} as last reported by the attempt.';
+
+-- Named in the spec. Serves the debug checklist, the sweep and counts; claiming reads darkroom.task_ready.
+create index tasks_by_status_created on public.tasks (status, created_at);
+-- The task list of a project, newest first.
+create index tasks_by_project on public.tasks (project_id, created_at desc);
+-- Leases: who holds what.
+create index tasks_in_progress on public.tasks (worker_id, claimed_at) where status = 'In Progress';
+create index tasks_of_orchestrator on public.tasks (orchestrator_task_id) where orchestrator_task_id is not null;
+create unique index tasks_idempotency_key on public.tasks (owner_id, idempotency_key) where idempotency_key is not null;
+-- Finished tasks whose generation is still to be made: repair_generations().
+create index tasks_without_generation on public.tasks (task_type, completed_at) where status = 'Complete' and not generation_created;
+
+-- A row per attempt, written when the attempt ends.
+create table public.task_attempts (
+  owner_id uuid not null,
+  task_id uuid not null,
+  attempt integer not null,
+  worker_id text not null,
+  claimed_at timestamptz not null,
+  ended_at timestamptz not null default clock_timestamp(),
+  outcome text not null,
+  error text,
+  primary key (task_id, attempt),
+  constraint outcome_is_known check (outcome in ('complete', 'failed', 'expired', 'lost', 'released', 'cancelled'))
+);
+comment on column public.task_attempts.outcome is
+  'complete; failed: the worker said so; expired: its lease ran out; lost: the worker started anew; released: given back, not counted; cancelled.';
+
+create table public.workers (
+  id text primary key,
+  capabilities text[] not null default '{}',
+  task_types text[],
+  lease_timeout interval not null default interval '30 minutes',
+  running uuid[],
+  last_heartbeat timestamptz,
+  info jsonb not null default '{}',
+  created_at timestamptz not null default clock_timestamp(),
+  constraint a_worker_id_is_short check (length(id) between 1 and 200),
+  constraint a_lease_is_between_a_second_and_a_day check (lease_timeout between interval '1 second' and interval '1 day')
+) with (fillfactor = 50);
+comment on column public.workers.capabilities is 'Routes the worker can serve besides `any`, e.g. {wan2gp}.';
+comment on column public.workers.task_types is 'The only types it wants; null means every type its capabilities allow.';
+comment on column public.workers.lease_timeout is 'A task is held this long after the later of its claim and the worker''s last heartbeat.';
+comment on column public.workers.running is 'Tasks named in the last heartbeat; null when the worker names none, then the heartbeat covers all it holds.';
+
+-- Credits ----------------------------------------------------------------------------------------
+
+-- Append-only, and kept when a user is gone. The newest row of an owner is the account: balance_after and held_after.
+create table public.credit_ledger (
+  owner_id uuid not null,
+  seq bigint not null,
+  kind text not null,
+  amount numeric(12, 3) not null,
+  balance_after numeric(15, 3) not null,
+  held_after numeric(15, 3) not null,
+  task_id uuid,
+  attempt integer,
+  idempotency_key text,
+  note text,
+  created_at timestamptz not null default clock_timestamp(),
+  primary key (owner_id, seq),
+  constraint entry_is_grant_hold_settle_or_release check (kind in ('grant', 'hold', 'settle', 'release')),
+  constraint an_amount_is_a_positive_number check (amount > 0 and amount <> 'NaN'),
+  constraint available_is_never_negative check (balance_after >= held_after and held_after >= 0),
+  constraint all_but_grants_name_their_attempt check (kind = 'grant' or (task_id is not null and attempt is not null))
+);
+create unique index one_settle_per_task on public.credit_ledger (task_id) where kind = 'settle';
+create unique index one_release_per_attempt on public.credit_ledger (task_id, attempt) where kind = 'release';
+create unique index one_grant_per_key on public.credit_ledger (owner_id, idempotency_key) where idempotency_key is not null;
+
+-- Generations ------------------------------------------------------------------------------------
+
+create table public.generations (
+  id uuid primary key default gen_random_uuid(),
+  owner_id uuid not null,
+  project_id uuid not null references public.projects (id),
+  type text not null,
+  location text,
+  thumbnail_url text,
+  params jsonb not null default '{}',
+  metadata jsonb not null default '{}',
+  tasks jsonb not null default '[]',
+  source_task_id uuid,
+  created_at timestamptz not null default clock_timestamp(),
+  constraint a_generation_is_an_image_or_a_video check (type in ('image', 'video')),
+  constraint one_generation_per_task unique (source_task_id)
+);
+comment on column public.generations.tasks is 'JSON array with the id of the task that made it: tasks @> ''["<id>"]'' finds it.';
+create index generations_by_project on public.generations (project_id, created_at desc);
+create index generations_by_task on public.generations using gin (tasks jsonb_path_ops);
+
+create table public.shot_generations (
+  id uuid primary key default gen_random_uuid(),
+  owner_id uuid not null,
+  project_id uuid not null,
+  shot_id uuid not null references public.shots (id),
+  generation_id uuid not null references public.generations (id),
+  position integer,
+  created_at timestamptz not null default clock_timestamp()
+);
+comment on column public.shot_generations.position is 'Place in the shot; null means unpositioned.';
+create index shot_generations_by_shot on public.shot_generations (shot_id, position);
+create index shot_generations_by_generation on public.shot_generations (generation_id);
+
+-- Why a finished task has no generation, or a generation no shot.
+create table public.generation_errors (
+  id bigint generated always as identity primary key,
+  owner_id uuid not null,
+  task_id uuid not null,
+  step text not null,
+  sqlstate text,
+  message text not null,
+  created_at timestamptz not null default clock_timestamp(),
+  constraint step_is_generation_or_shot_link check (step in ('generation', 'shot_link'))
+);
+create index generation_errors_by_task on public.generation_errors (task_id);
+
+-- The claim queue: hints. tasks is the truth ----------------------------------------------------
+
+-- A lane is (owner_id, task_type, cost). A Queued task stands in exactly one of the four tables below.
+
+-- Per lane the window of its oldest runnable tasks.
+create table darkroom.task_ready (
+  owner_id uuid not null,
+  task_type text not null,
+  cost numeric(12, 3) not null,
+  created_at timestamptz not null,
+  job_no bigint not null,
+  task_id uuid not null,
+  parked boolean not null default false,
+  primary key (owner_id, task_type, cost, created_at, job_no)
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+comment on column darkroom.task_ready.parked is 'The owner cannot pay for this lane now; the claim does not see it.';
+create index task_ready_pick on darkroom.task_ready (task_type, created_at, job_no) where not parked;
+create index task_ready_parked on darkroom.task_ready (owner_id, cost) where parked;
+
+-- The rest of each lane: always younger than all of the lane's ready rows.
+create table darkroom.task_backlog (
+  owner_id uuid not null,
+  task_type text not null,
+  cost numeric(12, 3) not null,
+  created_at timestamptz not null,
+  job_no bigint not null,
+  task_id uuid not null,
+  primary key (owner_id, task_type, cost, created_at, job_no)
+) with (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+
+-- Queued tasks that wait for others, one row per unfinished dependency.
+create table darkroom.task_deps (
+  owner_id uuid not null,
+  dep_id uuid not null,
+  task_id uuid not null,
+  primary key (dep_id, task_id)
+);
+create index task_deps_by_task on darkroom.task_deps (task_id);
+
+-- Queued tasks whose retry is not due yet.
+create table darkroom.task_delayed (
+  owner_id uuid not null,
+  task_id uuid primary key,
+  run_after timestamptz not null
+);
+create index task_delayed_due on darkroom.task_delayed (run_after);
+
+-- Lower bound, in microseconds since 1970, of created_at of the ready rows that are not parked. A sequence, because it
+-- must move without leaving dead rows. tick_ready_mark() moves it; a claim starts reading there.
+create sequence darkroom.ready_mark minvalue 0 start 0;
+
+-- Doorbells: 2 = armed, somebody listens and wants to be woken; 1 = silent. Rung at most once per arming.
+create sequence darkroom.worker_bell minvalue 1 maxvalue 2 start 1;
+create sequence darkroom.event_bell minvalue 1 maxvalue 2 start 1;
+
+-- What the repairs had to mend. It should stay empty: each row is a fault of ours.
+create table darkroom.queue_repairs (
+  id bigint generated always as identity primary key,
+  owner_id uuid not null,
+  task_id uuid not null,
+  fault text not null,
+  created_at timestamptz not null default clock_timestamp()
+);
+
+-- When leases were last looked at: after a gap, workers get time to be heard before anything is requeued.
+create table darkroom.lease_watch (
+  only_row boolean primary key default true check (only_row),
+  last_run timestamptz not null,
+  resumed_at timestamptz not null
+);
+insert into darkroom.lease_watch (last_run, resumed_at) values ('-infinity', '-infinity');
+
+-- The event log -----------------------------------------------------------------------------------
+
+create table darkroom.task_events (
+  id bigint generated always as identity primary key,
+  xid xid8 not null default pg_current_xact_id(),
+  owner_id uuid not null,
+  project_id uuid,
+  table_name text not null,
+  kind text not null,
+  row_id text not null,
+  data jsonb not null,
+  created_at timestamptz not null default clock_timestamp(),
+  constraint kind_is_insert_update_or_delete check (kind in ('INSERT', 'UPDATE', 'DELETE'))
+);
+comment on table darkroom.task_events is
+  'Every change of tasks, generations, shot_generations and credits, written in the transaction that makes it.';
+comment on column darkroom.task_events.data is 'INSERT: the row. UPDATE: the columns that can change. DELETE: the row as it was.';
+create index task_events_by_row on darkroom.task_events (row_id, id);
+
+-- Shapes that functions take and return -----------------------------------------------------------
+
+create type public.new_task as (
+  project_id uuid,
+  tool_id text,
+  input jsonb,
+  task_id uuid,
+  task_type text,
+  params jsonb,
+  dependant_on uuid[],
+  idempotency_key text
+);
+create type public.completion as (
+  task_id uuid,
+  attempt integer,
+  output_location text,
+  metadata jsonb,
+  thumbnail_url text
+);
+create type public.completion_result as (task_id uuid, status text, error_code text, error_message text);
+create type public.heartbeat_verdict as (task_id uuid, attempt integer, verdict text);
+create type public.credit_account as (owner_id uuid, balance numeric, held numeric, available numeric);
+create type public.dependency_output as (
+  ordinal integer, task_id uuid, task_type text, output_location text, params jsonb, metadata jsonb
+);
+create type public.sweep_report as (checked integer, repaired integer, admitted integer);
+
+-- +goose Down
+drop schema darkroom cascade;
+drop table public.generation_errors, public.shot_generations, public.generations, public.credit_ledger, public.workers,
+  public.task_attempts, public.tasks, public.tools, public.task_types, public.shots, public.projects, public.users cascade;
+drop type public.new_task, public.completion, public.completion_result, public.heartbeat_verdict, public.credit_account,
+  public.dependency_output, public.sweep_report;

@@ -1,0 +1,2866 @@
+-- +goose Up
+-- Generated from sql/ by `make migration`; edit it there.
+set local check_function_bodies = off;
+
+-- +goose StatementBegin
+-- sql/internal/account.sql
+-- The newest ledger row of an owner: the account. All fields null when nothing was ever granted.
+create or replace function darkroom.account(p_owner uuid)
+returns public.credit_ledger
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_entry public.credit_ledger;
+begin
+  select l.* into v_entry from public.credit_ledger l where l.owner_id = p_owner order by l.seq desc limit 1;
+  return v_entry;
+end
+$$;
+comment on function darkroom.account is 'Newest ledger row of an owner: balance_after and held_after are the account.';
+revoke all on function darkroom.account from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/append_ledger.sql
+-- Appends one ledger entry and so moves the account. The caller holds the owner's lock.
+-- Where available credits rise, the lanes that can now be paid are put back in the claim's sight.
+create or replace function darkroom.append_ledger(
+  p_owner uuid, p_kind text, p_amount numeric, p_task uuid default null, p_attempt integer default null,
+  p_idempotency_key text default null, p_note text default null)
+returns public.credit_ledger
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_before public.credit_ledger;
+  v_entry public.credit_ledger;
+begin
+  select l.* into v_before from public.credit_ledger l where l.owner_id = p_owner order by l.seq desc limit 1;
+  insert into public.credit_ledger as l
+    (owner_id, seq, kind, amount, balance_after, held_after, task_id, attempt, idempotency_key, note)
+  values (p_owner, coalesce(v_before.seq, 0) + 1, p_kind, p_amount,
+          coalesce(v_before.balance_after, 0) + case p_kind when 'grant' then p_amount when 'settle' then -p_amount else 0 end,
+          coalesce(v_before.held_after, 0) + case p_kind when 'hold' then p_amount when 'grant' then 0 else -p_amount end,
+          p_task, p_attempt, p_idempotency_key, p_note)
+  returning * into v_entry;
+
+  if p_kind in ('grant', 'release') then
+    perform darkroom.unpark_lanes(p_owner, v_entry.balance_after - v_entry.held_after);
+  end if;
+  return v_entry;
+end
+$$;
+comment on function darkroom.append_ledger is 'Appends one ledger entry; the caller holds the owner''s lock.';
+revoke all on function darkroom.append_ledger from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/as_uuid.sql
+-- The uuid in a JSON value: a string, or an object that has it under id or uuid. Null for everything else; never an error.
+create or replace function darkroom.as_uuid(p_value jsonb)
+returns uuid
+language sql immutable
+set search_path = ''
+as $$
+  select case when t.v ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then t.v::uuid end
+  from (select case jsonb_typeof(p_value)
+                 when 'string' then p_value #>> '{}'
+                 when 'object' then coalesce(p_value ->> 'id', p_value ->> 'uuid')
+               end) as t (v)
+$$;
+comment on function darkroom.as_uuid is 'The uuid in a JSON value, or null; never an error.';
+revoke all on function darkroom.as_uuid from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/check_params.sql
+-- Refuses params that are no object, too large, too deep, or lack what the type requires: TD003, TD004.
+create or replace function darkroom.check_params(p_type public.task_types, p_params jsonb)
+returns void
+language plpgsql immutable
+set search_path = ''
+as $$
+declare
+  c_max_bytes constant integer := 1048576;
+  c_max_depth constant integer := 32;
+  v_path text;
+  v_found jsonb;
+begin
+  if p_params is null or jsonb_typeof(p_params) <> 'object' then
+    raise exception 'Missing required fields' using errcode = 'TD001',
+      detail = 'params (input) must be a JSON object.', hint = 'Send {} if there is nothing to say.';
+  end if;
+  if octet_length(p_params::text) > c_max_bytes then
+    raise exception 'Params too large' using errcode = 'TD004',
+      detail = format('params may be up to %s bytes as text.', c_max_bytes), hint = 'Upload large inputs and send their location.';
+  end if;
+  -- $.**{n} is what lies n levels down; nothing may lie deeper than the limit.
+  if jsonb_path_exists(p_params, '$.**{33}') then
+    raise exception 'Params too large' using errcode = 'TD004',
+      detail = format('params may be nested up to %s levels.', c_max_depth), hint = 'Flatten the structure.';
+  end if;
+
+  foreach v_path in array p_type.required_params loop
+    v_found := p_params #> string_to_array(v_path, '.');
+    if v_found is null or v_found in ('null'::jsonb, '""'::jsonb) then
+      raise exception 'Missing required fields' using errcode = 'TD001',
+        detail = format('%s needs params.%s.', p_type.name, v_path), hint = 'Required params stand in task_types.required_params.';
+    end if;
+  end loop;
+end
+$$;
+comment on function darkroom.check_params is 'Refuses params that are too large, too deep or incomplete for the type.';
+revoke all on function darkroom.check_params from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/check_travel.sql
+-- Refuses travel details that do not fit together, each with a sentence: TD003.
+create or replace function darkroom.check_travel(p_n integer, p_images jsonb, p_frames jsonb, p_overlaps jsonb, p_seed jsonb)
+returns void
+language plpgsql immutable
+set search_path = ''
+as $$
+declare
+  v_wrong text;
+begin
+  if jsonb_typeof(p_images) is distinct from 'array' or jsonb_array_length(p_images) <> p_n + 1
+     or exists (select from jsonb_array_elements(p_images) i where jsonb_typeof(i) <> 'string' or i = '""') then
+    v_wrong := format('input_image_paths_resolved must list %s image locations, one more than segments', p_n + 1);
+  elsif jsonb_typeof(p_frames) <> 'array' or jsonb_array_length(p_frames) <> p_n
+     or exists (select from jsonb_array_elements_text(p_frames) f
+                where coalesce(f, '') !~ '^[0-9]{1,4}$' or f::integer not between 2 and 1000) then
+    v_wrong := format('segment_frames_expanded must list %s frame counts from 2 to 1000', p_n);
+  elsif jsonb_typeof(p_overlaps) <> 'array' or jsonb_array_length(p_overlaps) <> p_n - 1
+     or exists (select from jsonb_array_elements_text(p_overlaps) with ordinality as o (v, place)
+                where coalesce(o.v, '') !~ '^[0-9]{1,4}$'
+                   or o.v::integer >= least((p_frames ->> (o.place - 1)::integer)::integer, (p_frames ->> o.place::integer)::integer)) then
+    v_wrong := format('frame_overlap_expanded must list %s overlaps, each shorter than its two segments', p_n - 1);
+  elsif jsonb_typeof(p_seed) not in ('number', 'null') then
+    v_wrong := 'seed_base must be a number';
+  end if;
+  if v_wrong is not null then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = format('orchestrator_details.%s.', v_wrong);
+  end if;
+end
+$$;
+comment on function darkroom.check_travel is 'Refuses travel details that do not fit together.';
+revoke all on function darkroom.check_travel from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/close_tasks.sql
+-- Ends a task as Failed or Cancelled, and with it what cannot go on: the whole tree of an orchestrator ends as it does, and
+-- what waits for any of them fails, with the reason. Holds are released, running workers are told. The caller holds the
+-- owner's lock. p_outcome is how the task's own attempt ended, if it was running (task_attempts.outcome).
+create or replace function darkroom.close_tasks(p_owner uuid, p_task uuid, p_status text, p_error text, p_outcome text)
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_seeds uuid[] := array[p_task];
+  v_status text := p_status;
+  v_tree_error text;
+  v_closed uuid[] := array[]::uuid[];
+  v_tree uuid[];
+  v_task public.tasks;
+  v_own boolean;
+begin
+  v_tree_error := format('Task %s of the same tree ended as %s: %s', p_task, p_status, p_error);
+  while cardinality(v_seeds) > 0 loop
+    with roots as (
+      select coalesce(t.orchestrator_task_id, t.id) as id from public.tasks t where t.id = any (v_seeds)
+    ), tree as (
+      select r.id from roots r
+      union select c.id from roots r join public.tasks c on c.orchestrator_task_id = r.id
+    )
+    select array_agg(x.id) into v_tree from tree x;
+
+    for v_task in
+      select t.* from public.tasks t
+      where t.id = any (v_tree) and t.owner_id = p_owner and t.status in ('Queued', 'In Progress')
+      order by t.id for update
+    loop
+      v_own := v_task.id = p_task;
+      update public.tasks t
+      set status = v_status, error_message = left(case when v_own then p_error else v_tree_error end, 4000),
+          run_after = null, completed_at = clock_timestamp(), updated_at = clock_timestamp(),
+          failed_attempts = t.failed_attempts + (v_own and p_outcome in ('failed', 'expired', 'lost') and t.status = 'In Progress')::integer
+      where t.id = v_task.id;
+      if v_task.status = 'Queued' then
+        perform darkroom.drop_from_queue(v_task);
+      else
+        perform darkroom.end_attempt(v_task, case when v_own then p_outcome else 'cancelled' end,
+                                     case when v_own then p_error else v_tree_error end);
+        if not (v_own and p_outcome = 'failed') then
+          perform darkroom.notify_workers(v_task.job_no);
+        end if;
+      end if;
+      v_closed := v_closed || v_task.id;
+    end loop;
+
+    with gone as (delete from darkroom.task_deps d where d.dep_id = any (v_closed) returning d.task_id)
+    select coalesce(array_agg(distinct g.task_id) filter (where g.task_id <> all (v_closed)), array[]::uuid[]) into v_seeds from gone g;
+    v_status := 'Failed';
+    v_tree_error := format('Waits for task %s, which ended as %s: %s', p_task, p_status, p_error);
+  end loop;
+end
+$$;
+comment on function darkroom.close_tasks is 'Ends a task as Failed or Cancelled with its tree and what waits for it; the caller holds the owner''s lock.';
+revoke all on function darkroom.close_tasks from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/drop_from_queue.sql
+-- Takes a task out of the queue. The caller holds the owner's lock.
+-- A ready row that a claim has locked is left: the claim waits for the owner's lock, then finds it stale and removes it.
+create or replace function darkroom.drop_from_queue(p_task public.tasks)
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_row darkroom.task_ready;
+begin
+  delete from darkroom.task_ready r
+  using (select l.* from darkroom.task_ready l
+         where (l.owner_id, l.task_type, l.cost, l.created_at, l.job_no)
+             = (p_task.owner_id, p_task.task_type, p_task.cost, p_task.created_at, p_task.job_no)
+         for update skip locked) mine
+  where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no)
+      = (mine.owner_id, mine.task_type, mine.cost, mine.created_at, mine.job_no)
+  returning r.* into v_row;
+  if found then
+    perform darkroom.refill_lane(v_row.owner_id, v_row.task_type, v_row.cost, v_row.created_at, v_row.job_no, v_row.parked);
+    return;
+  end if;
+  delete from darkroom.task_backlog b
+  where (b.owner_id, b.task_type, b.cost, b.created_at, b.job_no)
+      = (p_task.owner_id, p_task.task_type, p_task.cost, p_task.created_at, p_task.job_no);
+  delete from darkroom.task_deps d where d.task_id = p_task.id;
+  delete from darkroom.task_delayed d where d.task_id = p_task.id;
+end
+$$;
+comment on function darkroom.drop_from_queue is 'Takes a task out of the queue; the caller holds the owner''s lock.';
+revoke all on function darkroom.drop_from_queue from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/end_attempt.sql
+-- Books the end of an attempt: its row in task_attempts, and the hold settled (complete) or released (everything else).
+-- p_task is the row as it was while the attempt ran. The caller holds the owner's lock.
+create or replace function darkroom.end_attempt(p_task public.tasks, p_outcome text, p_error text default null)
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  insert into public.task_attempts (owner_id, task_id, attempt, worker_id, claimed_at, outcome, error)
+  values (p_task.owner_id, p_task.id, p_task.attempt, p_task.worker_id, p_task.claimed_at, p_outcome, p_error);
+
+  if p_task.cost > 0 then
+    perform darkroom.append_ledger(p_task.owner_id, case p_outcome when 'complete' then 'settle' else 'release' end,
+                                   p_task.cost, p_task.id, p_task.attempt);
+  end if;
+end
+$$;
+comment on function darkroom.end_attempt is 'Books the end of an attempt and its money; the caller holds the owner''s lock.';
+revoke all on function darkroom.end_attempt from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/file_new_task.sql
+-- Deferred trigger after insert on tasks: files the task at COMMIT, so that a long transaction of an app holds its owner's
+-- lock for milliseconds only, and a task that commits late still stands in its place.
+create or replace function darkroom.file_new_task()
+returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_task public.tasks;
+begin
+  perform darkroom.lock_owner(new.owner_id);
+  select t.* into v_task from public.tasks t where t.id = new.id and t.status = 'Queued';
+  if found then
+    perform darkroom.file_task(v_task);
+  end if;
+  return null;
+end
+$$;
+comment on function darkroom.file_new_task is 'Files a new task in the queue at commit.';
+revoke all on function darkroom.file_new_task from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/file_task.sql
+-- Gives a Queued task its one place: delayed, deps, ready or backlog. The caller holds the owner's lock.
+-- Returns where: 'delayed', 'deps', 'ready', 'backlog', or 'failed' when a dependency already ended badly.
+--
+-- Ready holds the oldest of each lane, up to 16; the backlog is always younger. An older arrival (a retry, a late commit)
+-- goes straight to ready, so the oldest of a lane never has to be looked for.
+create or replace function darkroom.file_task(p_task public.tasks)
+returns text
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  c_window constant integer := 16;
+  v_mark timestamptz;
+  v_window darkroom.task_ready[];
+  v_dead record;
+  v_parked boolean := false;
+begin
+  if p_task.run_after > clock_timestamp() then
+    insert into darkroom.task_delayed (owner_id, task_id, run_after) values (p_task.owner_id, p_task.id, p_task.run_after);
+    return 'delayed';
+  end if;
+
+  if p_task.dependant_on is not null then
+    select d.id, d.task_type, d.status into v_dead
+    from public.tasks d where d.id = any (p_task.dependant_on) and d.status in ('Failed', 'Cancelled') limit 1;
+    if found then
+      perform darkroom.close_tasks(p_task.owner_id, p_task.id, 'Failed', format('Waits for task %s (%s), which is %s.', v_dead.id, v_dead.task_type, v_dead.status), 'failed');
+      return 'failed';
+    end if;
+    insert into darkroom.task_deps (owner_id, dep_id, task_id)
+    select p_task.owner_id, d.id, p_task.id
+    from public.tasks d where d.id = any (p_task.dependant_on) and d.status <> 'Complete';
+    if found then
+      return 'deps';
+    end if;
+  end if;
+
+  -- The lane's window, youngest first. Dead rows of claimed tasks lie at its old end: the mark keeps the look-up from walking over
+  -- them. Parked rows may be older than the mark.
+  v_mark := timestamptz 'epoch' + (select m.last_value from darkroom.ready_mark m) * interval '1 microsecond';
+  select array_agg(w.r order by (w.r).created_at desc, (w.r).job_no desc) into v_window
+  from (
+    (select r from darkroom.task_ready r
+     where r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost and r.created_at >= v_mark
+     order by r.created_at desc, r.job_no desc limit c_window)
+    union all
+    (select r from darkroom.task_ready r
+     where r.parked and r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost
+       and r.created_at < v_mark)
+  ) w;
+
+  if (p_task.created_at, p_task.job_no) > (v_window[1].created_at, v_window[1].job_no)
+     and (cardinality(v_window) >= c_window or exists (
+       select from darkroom.task_backlog b
+       where b.owner_id = p_task.owner_id and b.task_type = p_task.task_type and b.cost = p_task.cost
+         and (b.created_at, b.job_no) > (v_window[1].created_at, v_window[1].job_no))) then
+    insert into darkroom.task_backlog (owner_id, task_type, cost, created_at, job_no, task_id)
+    values (p_task.owner_id, p_task.task_type, p_task.cost, p_task.created_at, p_task.job_no, p_task.id);
+    return 'backlog';
+  end if;
+
+  -- A lane is parked as a whole, but credits may have come while a row of it stood locked.
+  if v_window[1].parked then
+    select coalesce(a.balance_after - a.held_after, 0) < p_task.cost into v_parked from darkroom.account(p_task.owner_id) a;
+  end if;
+  insert into darkroom.task_ready (owner_id, task_type, cost, created_at, job_no, task_id, parked)
+  values (p_task.owner_id, p_task.task_type, p_task.cost, p_task.created_at, p_task.job_no, p_task.id, v_parked);
+  perform darkroom.lower_ready_mark(p_task.created_at);
+  perform darkroom.notify_workers();
+  return 'ready';
+end
+$$;
+comment on function darkroom.file_task is 'Gives a Queued task its one place in the queue; the caller holds the owner''s lock.';
+revoke all on function darkroom.file_task from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/fill_generation.sql
+-- Trigger before insert on generations: the owner is the project's, whoever inserts.
+create or replace function darkroom.fill_generation()
+returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  select p.owner_id into new.owner_id from public.projects p where p.id = new.project_id;
+  if not found then
+    raise exception 'Project not found' using errcode = 'TD020', detail = format('There is no project %s.', new.project_id);
+  end if;
+  return new;
+end
+$$;
+comment on function darkroom.fill_generation is 'Sets the owner of a generation from its project.';
+revoke all on function darkroom.fill_generation from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/fill_shot_generation.sql
+-- Trigger before insert or update on shot_generations: owner and project are the generation's, and the shot must be of the
+-- same project (TD024), so that nobody's picture gets onto a stranger's shot.
+create or replace function darkroom.fill_shot_generation()
+returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  select g.owner_id, g.project_id into new.owner_id, new.project_id from public.generations g where g.id = new.generation_id;
+  if not exists (select from public.shots s where s.id = new.shot_id and s.project_id = new.project_id) then
+    raise exception 'Shot not found' using errcode = 'TD024',
+      detail = format('Project %s of generation %s has no shot %s.', new.project_id, new.generation_id, new.shot_id);
+  end if;
+  return new;
+end
+$$;
+comment on function darkroom.fill_shot_generation is 'Sets owner and project of a shot link and keeps it within the project.';
+revoke all on function darkroom.fill_shot_generation from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/find_shot.sql
+-- The shot a task's generation belongs on: the first of the paths in its params that holds a uuid. Null when there is none, or when
+-- it is not a shot of the task's project; what was named and not found is recorded in generation_errors.
+create or replace function darkroom.find_shot(p_task public.tasks, p_paths text[])
+returns uuid
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_path text;
+  v_value jsonb;
+  v_named jsonb;
+  v_shot uuid;
+begin
+  foreach v_path in array p_paths loop
+    v_value := p_task.params #> string_to_array(v_path, '.');
+    if jsonb_typeof(v_value) is distinct from 'null' and v_value is not null then
+      v_named := coalesce(v_named, v_value);
+      v_shot := darkroom.as_uuid(v_value);
+      exit when v_shot is not null;
+    end if;
+  end loop;
+  if v_named is null or exists (select from public.shots s where s.id = v_shot and s.project_id = p_task.project_id) then
+    return v_shot;
+  end if;
+  perform darkroom.log_generation_error(p_task, 'shot_link', null,
+    format('No shot %s in project %s; the generation was made without link.', left(v_named::text, 100), p_task.project_id));
+  return null;
+end
+$$;
+comment on function darkroom.find_shot is 'The shot of the same project that a task''s params name, or null.';
+revoke all on function darkroom.find_shot from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/finish_orchestrator.sql
+-- After a child completed: completes its orchestrator when the tree is done, with the output of the stitch. A tree without a
+-- stitch is done when all the segments it was priced for are, with the output of the last one. The caller holds the owner's lock.
+create or replace function darkroom.finish_orchestrator(p_child public.tasks)
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_before public.tasks;
+  v_done bigint;
+begin
+  if p_child.task_type <> 'travel_stitch' then
+    if exists (select from public.tasks c where c.orchestrator_task_id = p_child.orchestrator_task_id
+               and (c.task_type = 'travel_stitch' or c.status in ('Queued', 'In Progress'))) then
+      return;
+    end if;
+    select count(*) into v_done from public.tasks c
+    where c.orchestrator_task_id = p_child.orchestrator_task_id and c.status = 'Complete';
+  end if;
+
+  select t.* into v_before from public.tasks t
+  where t.id = p_child.orchestrator_task_id and t.status = 'In Progress' for update;
+  if not found or v_done < (v_before.params #>> '{orchestrator_details,num_new_segments_to_generate}')::integer then
+    return;
+  end if;
+
+  update public.tasks t
+  set status = 'Complete', output_location = p_child.output_location, thumbnail_url = p_child.thumbnail_url, error_message = null,
+      progress = jsonb_build_object('percent', 100), completed_at = clock_timestamp(), updated_at = clock_timestamp()
+  where t.id = v_before.id;
+  perform darkroom.end_attempt(v_before, 'complete');
+  perform darkroom.release_dependents(v_before.id);
+end
+$$;
+comment on function darkroom.finish_orchestrator is 'Completes an orchestrator when its tree is done; the caller holds the owner''s lock.';
+revoke all on function darkroom.finish_orchestrator from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/fold_events.sql
+-- Lays the data of a row's events one over the other, oldest first: the row as it is now.
+create or replace function darkroom.fold_events(p_data jsonb[])
+returns jsonb
+language plpgsql immutable
+set search_path = ''
+as $$
+declare
+  v_row jsonb := jsonb_build_object();
+  v_data jsonb;
+begin
+  foreach v_data in array coalesce(p_data, array[]::jsonb[]) loop
+    v_row := v_row || v_data;
+  end loop;
+  return v_row;
+end
+$$;
+comment on function darkroom.fold_events is 'Folds the events of a row into the row.';
+revoke all on function darkroom.fold_events from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/has_live_children.sql
+-- Whether tasks of this orchestrator's tree are still to be done. Then it needs no lease: it waits for them.
+create or replace function darkroom.has_live_children(p_task uuid)
+returns boolean
+language sql stable
+set search_path = ''
+as $$
+  select exists (select from public.tasks c
+                 where c.orchestrator_task_id = p_task and c.status in ('Queued', 'In Progress'))
+$$;
+comment on function darkroom.has_live_children is 'Whether an orchestrator still waits for tasks of its tree.';
+revoke all on function darkroom.has_live_children from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/insert_generation.sql
+-- Inserts the generation of a finished task and returns its id. One that is there already for this task is that one.
+create or replace function darkroom.insert_generation(p_task public.tasks, p_type text)
+returns uuid
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_id uuid;
+begin
+  insert into public.generations (project_id, type, location, thumbnail_url, params, metadata, tasks, source_task_id, created_at)
+  values (p_task.project_id, p_type, p_task.output_location,
+          coalesce(p_task.thumbnail_url, p_task.params #>> '{full_orchestrator_payload,thumbnail_url}', p_task.params ->> 'thumbnail_url'),
+          p_task.params, p_task.metadata, jsonb_build_array(p_task.id), p_task.id, coalesce(p_task.completed_at, clock_timestamp()))
+  on conflict (source_task_id) do update set source_task_id = excluded.source_task_id
+  returning id into v_id;
+  return v_id;
+end
+$$;
+comment on function darkroom.insert_generation is 'Inserts the generation of a finished task.';
+revoke all on function darkroom.insert_generation from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/lease_end.sql
+-- When the lease of a running task ends: lease_timeout after the later of its claim and the last heartbeat that covers it. A
+-- heartbeat that names tasks covers only those.
+create or replace function darkroom.lease_end(p_task public.tasks, p_worker public.workers)
+returns timestamptz
+language sql stable
+set search_path = ''
+as $$
+  select greatest(p_task.claimed_at,
+                  case when p_worker.running is null or p_task.id = any (p_worker.running) then p_worker.last_heartbeat end)
+         + coalesce(p_worker.lease_timeout, interval '30 minutes')
+$$;
+comment on function darkroom.lease_end is 'When the lease of a running task ends.';
+revoke all on function darkroom.lease_end from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/lock_held_task.sql
+-- Locks the owner of a task, then the task, and checks the fence: it must be In Progress under this worker and attempt.
+-- Without worker and attempt the present holder is meant. Raises TD021 (no such task), TD031 (the lease is lost: another attempt,
+-- another worker, or queued again) and TD032 (it has ended).
+-- p_repeat: when this very attempt has ended with that outcome already, the task is returned as it is, not In Progress: the caller
+-- repeats itself, and is answered as before. Looked up under the lock, because the first call may be on its way still.
+create or replace function darkroom.lock_held_task(p_task uuid, p_worker text, p_attempt integer, p_repeat text default null)
+returns public.tasks
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_owner uuid;
+  v_task public.tasks;
+begin
+  select t.owner_id into v_owner from public.tasks t where t.id = p_task;
+  if not found then
+    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', p_task);
+  end if;
+
+  perform darkroom.lock_owner(v_owner);
+  select t.* into v_task from public.tasks t where t.id = p_task for update;
+
+  if v_task.status <> 'In Progress' and exists (
+       select from public.task_attempts a where a.task_id = p_task and a.attempt = v_task.attempt and a.outcome = p_repeat
+         and a.attempt = coalesce(p_attempt, a.attempt) and a.worker_id = coalesce(p_worker, a.worker_id)) then
+    return v_task;
+  elsif coalesce(p_worker <> v_task.worker_id, p_worker is not null) or coalesce(p_attempt <> v_task.attempt, p_attempt is not null)
+     or v_task.status = 'Queued' then
+    raise exception 'Lease lost' using errcode = 'TD031',
+      detail = format('Task %s is %s, attempt %s, worker %s; not attempt %s of worker %s.', p_task, v_task.status, v_task.attempt,
+                      coalesce(v_task.worker_id, 'none'), coalesce(p_attempt::text, 'unnamed'), coalesce(p_worker, 'unnamed')),
+      hint = 'Stop working on it: nothing was changed.';
+  elsif v_task.status <> 'In Progress' then
+    raise exception 'Task has ended' using errcode = 'TD032',
+      detail = format('Task %s is %s.', p_task, v_task.status), hint = 'Terminal states are closed: nothing was changed.';
+  end if;
+  return v_task;
+end
+$$;
+comment on function darkroom.lock_held_task is 'Locks owner and task and checks the fence of (worker, attempt).';
+revoke all on function darkroom.lock_held_task from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/lock_owner.sql
+-- Takes the owner's lock until the end of the transaction. Every function that changes tasks, credits or the queue of an
+-- owner takes it first, before any task row: lock order is owner, then task. An advisory lock, because it writes nothing.
+-- After it is taken, the next statement sees what the previous holder committed; so READ COMMITTED is demanded (TD050).
+-- p_wait = false: returns false at once when somebody else holds it. Otherwise waits, for p_timeout at most if given.
+create or replace function darkroom.lock_owner(p_owner uuid, p_wait boolean default true, p_timeout text default null)
+returns boolean
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  c_space constant bigint := 7309475735962773870;
+  v_key bigint := uuid_hash_extended(p_owner, c_space);
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'Wrong transaction isolation' using errcode = 'TD050',
+      detail = format('This transaction is %s; the task functions need read committed.', current_setting('transaction_isolation')),
+      hint = 'Call them in a transaction of their own, with the default isolation.';
+  end if;
+
+  if pg_try_advisory_xact_lock(v_key) then
+    return true;
+  elsif not p_wait then
+    return false;
+  elsif p_timeout is null then
+    perform pg_advisory_xact_lock(v_key);
+    return true;
+  end if;
+
+  declare
+    v_before text := current_setting('lock_timeout');
+  begin
+    perform set_config('lock_timeout', p_timeout, true);
+    perform pg_advisory_xact_lock(v_key);
+    perform set_config('lock_timeout', v_before, true);
+    return true;
+  exception when lock_not_available then
+    return false;
+  end;
+end
+$$;
+comment on function darkroom.lock_owner is 'Takes the lock of an owner until the end of the transaction; false when it could not be had.';
+revoke all on function darkroom.lock_owner from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/log_generation_error.sql
+-- Records why a finished task has no generation or no shot link, and says so in the server's log.
+create or replace function darkroom.log_generation_error(p_task public.tasks, p_step text, p_sqlstate text, p_message text)
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  insert into public.generation_errors (owner_id, task_id, step, sqlstate, message)
+  values (p_task.owner_id, p_task.id, p_step, p_sqlstate, left(p_message, 2000));
+  raise log 'task %: %: % %', p_task.id, p_step, coalesce(p_sqlstate, ''), left(p_message, 2000);
+end
+$$;
+comment on function darkroom.log_generation_error is 'Records a failed step of generation creation.';
+revoke all on function darkroom.log_generation_error from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/log_row_change.sql
+-- Trigger after a change of generations, shot_generations or credit_ledger: appends it to the event log and rings the bell.
+-- The table's name is the trigger's argument. credit_ledger has no id and no project: its row is owner/seq.
+create or replace function darkroom.log_row_change()
+returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_row jsonb;
+begin
+  if tg_op = 'DELETE' then
+    v_row := to_jsonb(old);
+  else
+    v_row := to_jsonb(new);
+  end if;
+  insert into darkroom.task_events (owner_id, project_id, table_name, kind, row_id, data)
+  values ((v_row ->> 'owner_id')::uuid, (v_row ->> 'project_id')::uuid, tg_argv[0], tg_op,
+          coalesce(v_row ->> 'id', concat(v_row ->> 'owner_id', '/', v_row ->> 'seq')), v_row);
+  if (select b.last_value from darkroom.event_bell b) = 2 then
+    perform darkroom.ring_event_bell();
+  end if;
+  return null;
+end
+$$;
+comment on function darkroom.log_row_change is 'Appends a change to the event log.';
+revoke all on function darkroom.log_row_change from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/lower_ready_mark.sql
+-- Called for a row that enters the claim's sight with this created_at. The mark stays some seconds behind now, so a young
+-- row needs nothing. For an older one the mark is lowered, and a shared lock held to the end of the transaction keeps
+-- ticks, which do not see the row before it is committed, from raising it again.
+create or replace function darkroom.lower_ready_mark(p_created_at timestamptz)
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  c_mark_lock constant bigint := 7235433876402729074;
+  v_micros bigint;
+begin
+  if p_created_at > clock_timestamp() - interval '200 milliseconds' then
+    return;
+  end if;
+  v_micros := (extract(epoch from p_created_at) * 1000000)::bigint - 1;
+  perform pg_advisory_xact_lock_shared(c_mark_lock);
+  if (select m.last_value from darkroom.ready_mark m) > v_micros then
+    perform setval('darkroom.ready_mark', greatest(v_micros, 0));
+  end if;
+end
+$$;
+comment on function darkroom.lower_ready_mark is 'Keeps the ready mark at or below a row that enters the claim''s sight late.';
+revoke all on function darkroom.lower_ready_mark from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/notify_workers.sql
+-- The only place that speaks River's two wire formats (topics river_insert and river_control in schema river).
+-- No argument: something can be claimed; rings only if a worker armed the bell, so that busy systems commit without NOTIFY.
+-- p_cancel_job_no: tells the worker that runs this task to stop. River knows tasks by their negated job_no.
+-- A rollback swallows a ring: workers poll besides.
+create or replace function darkroom.notify_workers(p_cancel_job_no bigint default null)
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  if p_cancel_job_no is not null then
+    perform pg_notify('river.river_control',
+                      jsonb_build_object('action', 'cancel', 'queue', 'tasks', 'job_id', -p_cancel_job_no)::text);
+  elsif (select b.last_value from darkroom.worker_bell b) = 2 then
+    perform setval('darkroom.worker_bell', 1);
+    perform pg_notify('river.river_insert', '{"queue":"tasks"}');
+  end if;
+end
+$$;
+comment on function darkroom.notify_workers is 'Wakes idle workers, or tells one to stop a task.';
+revoke all on function darkroom.notify_workers from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/prepare_task.sql
+-- Trigger before insert on tasks: the one place where a new task is checked, whether it came by create_task or by INSERT.
+-- Owner, cost and all that belongs to a running task are set here; what a client says of them does not count.
+-- Raises TD001-TD004 (bad input), TD010 (credits), TD020 (project), TD023 (dependency), TD032 (its orchestrator has ended).
+create or replace function darkroom.prepare_task()
+returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c_max_deps constant integer := 500;
+  v_type public.task_types;
+  v_orchestrator public.tasks;
+  v_missing uuid;
+  v_available numeric;
+begin
+  select p.owner_id into new.owner_id from public.projects p where p.id = new.project_id;
+  if not found then
+    raise exception 'Project not found' using errcode = 'TD020', detail = format('There is no project %s.', new.project_id);
+  end if;
+
+  v_type := darkroom.resolve_task_type(new.tool_id, new.task_type);
+  perform darkroom.check_params(v_type, new.params);
+
+  -- Dependencies and the tree stay within the project.
+  if cardinality(new.dependant_on) = 0 then
+    new.dependant_on := null;
+  elsif new.dependant_on is not null then
+    if cardinality(new.dependant_on) > c_max_deps or array_ndims(new.dependant_on) > 1 then
+      raise exception 'Invalid dependency' using errcode = 'TD023', detail = format('A task may wait for up to %s others.', c_max_deps);
+    end if;
+    select d.id into v_missing from unnest(new.dependant_on) d (id)
+    where d.id is null or not exists (select from public.tasks t where t.id = d.id and t.project_id = new.project_id) limit 1;
+    if found then
+      raise exception 'Invalid dependency' using errcode = 'TD023',
+        detail = format('dependant_on names task %s, which is not in this project.', coalesce(v_missing::text, 'null')),
+        hint = 'Create the task that is waited for first.';
+    end if;
+  end if;
+
+  new.orchestrator_task_id := null;
+  if new.params ->> 'orchestrator_task_id_ref' is not null then
+    select t.* into v_orchestrator from public.tasks t
+    where t.id = darkroom.as_uuid(new.params -> 'orchestrator_task_id_ref') and t.project_id = new.project_id
+      and t.task_type = 'travel_orchestrator';
+    if not found then
+      raise exception 'Invalid dependency' using errcode = 'TD023',
+        detail = 'params.orchestrator_task_id_ref names no travel_orchestrator of this project.';
+    elsif v_orchestrator.status <> 'In Progress' then
+      raise exception 'Task has ended' using errcode = 'TD032',
+        detail = format('The orchestrator %s is %s.', v_orchestrator.id, v_orchestrator.status),
+        hint = 'Only a running orchestrator can have new tasks in its tree.';
+    end if;
+    new.orchestrator_task_id := v_orchestrator.id;
+  end if;
+
+  -- The orchestrator's price covers its tree.
+  new.cost := case when new.orchestrator_task_id is null then darkroom.price_of(v_type, new.params) else 0 end;
+  if new.cost > 0 then
+    select coalesce(max(a.balance_after - a.held_after), 0) into v_available from darkroom.account(new.owner_id) a;
+    if v_available < new.cost then
+      raise exception 'Insufficient credits' using errcode = 'TD010',
+        detail = format('The task costs %s credits and %s are available.', new.cost, v_available), hint = 'Add credits, then try again.';
+    end if;
+  end if;
+
+  new.task_type := v_type.name;
+  new.status := 'Queued';
+  new.attempt := 0;
+  new.failed_attempts := 0;
+  new.worker_id := null;
+  new.claimed_at := null;
+  new.run_after := null;
+  new.progress := null;
+  new.output_location := null;
+  new.thumbnail_url := null;
+  new.metadata := coalesce(new.metadata, '{}');
+  new.error_message := null;
+  new.generation_created := false;
+  new.completed_at := null;
+  new.created_at := clock_timestamp();
+  new.updated_at := new.created_at;
+  return new;
+end
+$$;
+comment on function darkroom.prepare_task is 'Checks a new task and sets what a client may not: owner, cost, status.';
+revoke all on function darkroom.prepare_task from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/price_of.sql
+-- Price of one task of a type, in credits: base_price + unit_price * units found at unit_path.
+-- Raises TD003 when the number of units is not a whole number between 1 and max_units.
+create or replace function darkroom.price_of(p_type public.task_types, p_params jsonb)
+returns numeric
+language plpgsql immutable
+set search_path = ''
+as $$
+declare
+  v_units text;
+begin
+  if p_type.unit_price = 0 then
+    return p_type.base_price;
+  end if;
+
+  v_units := p_params #>> string_to_array(p_type.unit_path, '.');
+  if v_units is null or v_units !~ '^[0-9]{1,6}$' or v_units::integer not between 1 and p_type.max_units then
+    raise exception 'Invalid params' using errcode = 'TD003',
+      detail = format('params.%s must be a whole number from 1 to %s.', p_type.unit_path, p_type.max_units),
+      hint = 'The price of this task type depends on it.';
+  end if;
+  return p_type.base_price + p_type.unit_price * v_units::integer;
+end
+$$;
+comment on function darkroom.price_of is 'Price in credits of a task of this type with these params.';
+revoke all on function darkroom.price_of from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/refill_lane.sql
+-- Fills a lane's window from its backlog after rows left it: from fewer than 8 up to 16. The caller holds the owner's lock.
+-- p_created_at, p_job_no: the youngest row that left. Everything of the lane's backlog is younger than it, and dead rows lie
+-- below it, so both look-ups start there.
+create or replace function darkroom.refill_lane(
+  p_owner uuid, p_task_type text, p_cost numeric, p_created_at timestamptz, p_job_no bigint, p_parked boolean)
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  c_low constant integer := 8;
+  c_window constant integer := 16;
+  v_count bigint;
+  v_created_at timestamptz;
+begin
+  select count(*), max(w.created_at) into v_count, v_created_at
+  from (select r.created_at from darkroom.task_ready r
+        where r.owner_id = p_owner and r.task_type = p_task_type and r.cost = p_cost
+          and (r.created_at, r.job_no) > (p_created_at, p_job_no)
+        order by r.created_at, r.job_no limit c_window) w;
+  if v_count >= c_low then
+    return;
+  end if;
+
+  with moved as (
+    delete from darkroom.task_backlog b
+    using (select o.* from darkroom.task_backlog o
+           where o.owner_id = p_owner and o.task_type = p_task_type and o.cost = p_cost
+             and o.created_at >= coalesce(v_created_at, p_created_at)
+           order by o.created_at, o.job_no limit c_window - v_count) oldest
+    where (b.owner_id, b.task_type, b.cost, b.created_at, b.job_no)
+        = (oldest.owner_id, oldest.task_type, oldest.cost, oldest.created_at, oldest.job_no)
+    returning b.*
+  )
+  insert into darkroom.task_ready (owner_id, task_type, cost, created_at, job_no, task_id, parked)
+  select m.owner_id, m.task_type, m.cost, m.created_at, m.job_no, m.task_id, p_parked from moved m;
+end
+$$;
+comment on function darkroom.refill_lane is 'Moves the oldest of a lane''s backlog into its window; the caller holds the owner''s lock.';
+revoke all on function darkroom.refill_lane from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/release_dependents.sql
+-- Files what waited for a task that is now Complete, where it waits for nothing else. The caller holds the owner's lock.
+create or replace function darkroom.release_dependents(p_done uuid)
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_task public.tasks;
+begin
+  for v_task in
+    with gone as (delete from darkroom.task_deps d where d.dep_id = p_done returning d.task_id)
+    select t.* from gone g join public.tasks t on t.id = g.task_id
+    where t.status = 'Queued'
+      and not exists (select from darkroom.task_deps o where o.task_id = g.task_id and o.dep_id <> p_done)
+    order by t.created_at, t.job_no
+  loop
+    perform darkroom.file_task(v_task);
+  end loop;
+end
+$$;
+comment on function darkroom.release_dependents is 'Files what waited for a completed task; the caller holds the owner''s lock.';
+revoke all on function darkroom.release_dependents from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/requeue_task.sql
+-- Ends a running attempt and gives the task back: Queued, or Failed when its attempts are used up. A release is not counted.
+-- An orchestrator whose children live cannot be given back: its hold pays for them; a release leaves it as it is, and a
+-- failure closes the tree. p_task is the row as it was, locked. The caller holds the owner's lock. Returns the task as it is then.
+create or replace function darkroom.requeue_task(p_task public.tasks, p_outcome text, p_error text, p_delay interval default null)
+returns public.tasks
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_counted boolean := p_outcome <> 'released';
+  v_max integer;
+  v_task public.tasks;
+begin
+  select ty.max_attempts into v_max from public.task_types ty where ty.name = p_task.task_type;
+
+  if darkroom.has_live_children(p_task.id) then
+    if v_counted then
+      perform darkroom.close_tasks(p_task.owner_id, p_task.id, 'Failed', p_error, p_outcome);
+    end if;
+  elsif v_counted and p_task.failed_attempts + 1 >= v_max then
+    perform darkroom.close_tasks(p_task.owner_id, p_task.id, 'Failed',
+      case when v_max = 1 then p_error else format('%s (attempt %s of %s)', p_error, p_task.failed_attempts + 1, v_max) end, p_outcome);
+  else
+    update public.tasks t
+    set status = 'Queued', worker_id = null, claimed_at = null, progress = null, error_message = p_error,
+        failed_attempts = t.failed_attempts + v_counted::integer, run_after = clock_timestamp() + p_delay, updated_at = clock_timestamp()
+    where t.id = p_task.id
+    returning t.* into v_task;
+    perform darkroom.end_attempt(p_task, p_outcome, p_error);
+    perform darkroom.file_task(v_task);
+  end if;
+
+  select t.* into v_task from public.tasks t where t.id = p_task.id;
+  return v_task;
+end
+$$;
+comment on function darkroom.requeue_task is 'Ends an attempt and queues the task again, or fails it; the caller holds the owner''s lock.';
+revoke all on function darkroom.requeue_task from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/resolve_task_type.sql
+-- The type of task that is asked for: by name, or by the tool that makes it (table tools).
+-- Raises TD001 when neither is named, TD002 when it is unknown, switched off, or the two disagree.
+create or replace function darkroom.resolve_task_type(p_tool_id text, p_task_type text)
+returns public.task_types
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_type public.task_types;
+begin
+  if p_tool_id is null and p_task_type is null then
+    raise exception 'Missing required fields' using errcode = 'TD001',
+      detail = 'Neither tool_id nor task_type is given.', hint = 'Name a tool (table tools) or a task type (table task_types).';
+  end if;
+
+  select ty.* into v_type
+  from public.task_types ty
+  where ty.name = coalesce(p_task_type, (select tl.task_type from public.tools tl where tl.tool_id = p_tool_id));
+
+  if not found or not v_type.enabled then
+    raise exception 'Unknown task type' using errcode = 'TD002',
+      detail = format('There is no %s.', case when p_task_type is not null then format('task type "%s"', left(p_task_type, 100))
+                                              else format('tool "%s"', left(p_tool_id, 100)) end),
+      hint = 'The known ones stand in the tables task_types and tools.';
+  end if;
+  return v_type;
+end
+$$;
+comment on function darkroom.resolve_task_type is 'Task type by its name or by the tool that makes it.';
+revoke all on function darkroom.resolve_task_type from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/ring_event_bell.sql
+-- Wakes the readers of the event log. The triggers call it when a reader armed the bell since it last rang (arm_event_bell).
+-- At most one NOTIFY per arming, because commits with a NOTIFY are serialised. A rollback swallows a ring: readers poll besides.
+create or replace function darkroom.ring_event_bell()
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  perform setval('darkroom.event_bell', 1);
+  perform pg_notify('darkroom_events', '');
+end
+$$;
+comment on function darkroom.ring_event_bell is 'Wakes the readers of the event log and disarms the bell.';
+revoke all on function darkroom.ring_event_bell from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/unpark_lanes.sql
+-- Puts the lanes that the owner can pay for back in the claim's sight. The caller holds the owner's lock.
+-- Rows that stand locked belong to a claim that waits for that lock and decides anew.
+create or replace function darkroom.unpark_lanes(p_owner uuid, p_available numeric)
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_oldest timestamptz;
+begin
+  with parked as (
+    select r.* from darkroom.task_ready r
+    where r.owner_id = p_owner and r.parked and r.cost <= p_available
+    for update skip locked
+  ), shown as (
+    update darkroom.task_ready r set parked = false from parked p
+    where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no)
+    returning r.created_at
+  )
+  select min(s.created_at) into v_oldest from shown s;
+
+  if v_oldest is not null then
+    perform darkroom.lower_ready_mark(v_oldest);
+    perform darkroom.notify_workers();
+  end if;
+end
+$$;
+comment on function darkroom.unpark_lanes is 'Shows the lanes an owner can pay for to the claim again.';
+revoke all on function darkroom.unpark_lanes from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/admit_due_tasks.sql
+-- Files the tasks whose retry is due and returns how many. To be called about every second. Busy owners come at the next call.
+create or replace function public.admit_due_tasks(max_tasks integer default 1000)
+returns integer
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_due record;
+  v_task public.tasks;
+  v_count integer := 0;
+begin
+  for v_due in
+    select d.owner_id, d.task_id from darkroom.task_delayed d where d.run_after <= clock_timestamp()
+    order by d.run_after limit admit_due_tasks.max_tasks
+  loop
+    continue when not darkroom.lock_owner(v_due.owner_id, false);
+    delete from darkroom.task_delayed d where d.task_id = v_due.task_id and d.run_after <= clock_timestamp();
+    if found then
+      select t.* into v_task from public.tasks t where t.id = v_due.task_id and t.status = 'Queued';
+      if found then
+        perform darkroom.file_task(v_task);
+        v_count := v_count + 1;
+      end if;
+    end if;
+  end loop;
+  return v_count;
+end
+$$;
+comment on function public.admit_due_tasks is 'Files the tasks whose retry is due.';
+revoke all on function public.admit_due_tasks from public;
+grant execute on function public.admit_due_tasks to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/admit_tasks.sql
+-- Repairs the queue of one owner: each Queued task gets its one right place, what is not Queued leaves, affordable lanes are shown.
+-- Returns how many faults it mended. It should find none; each one is recorded in darkroom.queue_repairs.
+create or replace function public.admit_tasks(user_id uuid)
+returns integer
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_task public.tasks;
+  v_account public.credit_ledger;
+  v_lane record;
+  v_faults integer := 0;
+  v_found integer;
+begin
+  perform darkroom.lock_owner(admit_tasks.user_id);
+
+  -- hints of tasks that are not Queued, that stand in two places, or that wait for something that is done
+  with stale as (
+    delete from darkroom.task_ready r
+    using (select l.* from darkroom.task_ready l where l.owner_id = admit_tasks.user_id
+             and not exists (select from public.tasks t where t.id = l.task_id and t.status = 'Queued') for update skip locked) s
+    where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (s.owner_id, s.task_type, s.cost, s.created_at, s.job_no)
+    returning r.task_id, 'ready, but not Queued' as fault
+  ), stale_backlog as (
+    delete from darkroom.task_backlog b where b.owner_id = admit_tasks.user_id
+      and (not exists (select from public.tasks t where t.id = b.task_id and t.status = 'Queued')
+           or exists (select from darkroom.task_ready r where r.owner_id = b.owner_id and r.task_id = b.task_id))
+    returning b.task_id, 'backlog, but not Queued or also ready' as fault
+  ), stale_deps as (
+    delete from darkroom.task_deps d where d.owner_id = admit_tasks.user_id
+      and (not exists (select from public.tasks t where t.id = d.task_id and t.status = 'Queued')
+           or exists (select from public.tasks t where t.id = d.dep_id and t.status in ('Complete', 'Failed', 'Cancelled'))
+           or exists (select from darkroom.task_ready r where r.owner_id = d.owner_id and r.task_id = d.task_id))
+    returning d.task_id, 'waits, but not Queued, also ready, or for what has ended' as fault
+  ), stale_delayed as (
+    delete from darkroom.task_delayed d where d.owner_id = admit_tasks.user_id
+      and not exists (select from public.tasks t where t.id = d.task_id and t.status = 'Queued')
+    returning d.task_id, 'delayed, but not Queued' as fault
+  )
+  insert into darkroom.queue_repairs (owner_id, task_id, fault)
+  select admit_tasks.user_id, f.task_id, f.fault
+  from (select * from stale union all select * from stale_backlog union all select * from stale_deps union all select * from stale_delayed) f;
+  get diagnostics v_found = row_count;
+  v_faults := v_faults + v_found;
+
+  -- lanes whose backlog is not younger than their ready rows, or that stand empty before it: bring the oldest forward
+  for v_lane in
+    select b.owner_id, b.task_type, b.cost, min(b.created_at) as oldest,
+           (select max(r.created_at) from darkroom.task_ready r
+            where r.owner_id = b.owner_id and r.task_type = b.task_type and r.cost = b.cost) as youngest
+    from darkroom.task_backlog b where b.owner_id = admit_tasks.user_id
+    group by b.owner_id, b.task_type, b.cost
+  loop
+    with moved as (
+      delete from darkroom.task_backlog b
+      where b.owner_id = v_lane.owner_id and b.task_type = v_lane.task_type and b.cost = v_lane.cost
+        and b.created_at <= coalesce(v_lane.youngest, v_lane.oldest)
+      returning b.*
+    ), shown as (
+      insert into darkroom.task_ready (owner_id, task_type, cost, created_at, job_no, task_id)
+      select m.owner_id, m.task_type, m.cost, m.created_at, m.job_no, m.task_id from moved m
+    )
+    insert into darkroom.queue_repairs (owner_id, task_id, fault)
+    select m.owner_id, m.task_id, 'backlog, but as old as ready' from moved m;
+    get diagnostics v_found = row_count;
+    v_faults := v_faults + v_found;
+    if v_found > 0 then
+      perform darkroom.lower_ready_mark(v_lane.oldest);
+      perform darkroom.refill_lane(v_lane.owner_id, v_lane.task_type, v_lane.cost, v_lane.oldest, 0, false);
+    end if;
+  end loop;
+
+  -- Queued tasks that stand nowhere
+  for v_task in
+    select t.* from public.projects p join public.tasks t on t.project_id = p.id
+    where p.owner_id = admit_tasks.user_id and t.status = 'Queued'
+      and not exists (select from darkroom.task_ready r
+        where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (t.owner_id, t.task_type, t.cost, t.created_at, t.job_no))
+      and not exists (select from darkroom.task_backlog b
+        where (b.owner_id, b.task_type, b.cost, b.created_at, b.job_no) = (t.owner_id, t.task_type, t.cost, t.created_at, t.job_no))
+      and not exists (select from darkroom.task_deps d where d.task_id = t.id)
+      and not exists (select from darkroom.task_delayed d where d.task_id = t.id)
+    order by t.created_at, t.job_no
+  loop
+    perform darkroom.file_task(v_task);
+    insert into darkroom.queue_repairs (owner_id, task_id, fault) values (v_task.owner_id, v_task.id, 'Queued, but nowhere');
+    v_faults := v_faults + 1;
+  end loop;
+
+  -- parked lanes that can be paid
+  v_account := darkroom.account(admit_tasks.user_id);
+  insert into darkroom.queue_repairs (owner_id, task_id, fault)
+  select r.owner_id, r.task_id, 'parked, but affordable' from darkroom.task_ready r
+  where r.owner_id = admit_tasks.user_id and r.parked and r.cost <= coalesce(v_account.balance_after - v_account.held_after, 0);
+  get diagnostics v_found = row_count;
+  if v_found > 0 then
+    perform darkroom.unpark_lanes(admit_tasks.user_id, coalesce(v_account.balance_after - v_account.held_after, 0));
+  end if;
+  return v_faults + v_found;
+end
+$$;
+comment on function public.admit_tasks is 'Repairs the queue of one owner; it should find nothing to mend.';
+revoke all on function public.admit_tasks from public;
+grant execute on function public.admit_tasks to service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/arm_event_bell.sql
+-- Asks that the next change written to the event log rings NOTIFY darkroom_events, once. For listeners: arm, read the log, wait,
+-- and arm again some 20 ms later. Poll besides: a rollback swallows a ring.
+create or replace function public.arm_event_bell()
+returns void
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if (select b.last_value from darkroom.event_bell b) <> 2 then
+    perform setval('darkroom.event_bell', 2);
+  end if;
+end
+$$;
+comment on function public.arm_event_bell is 'Asks for one NOTIFY when the event log next grows.';
+revoke all on function public.arm_event_bell from public;
+grant execute on function public.arm_event_bell to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/broadcast_task_status_update.sql
+-- Trigger after insert, update or delete on tasks: appends the change to the event log in the same transaction and rings the bell.
+-- An update carries the columns that can change, so that the events of a task, folded, give its row.
+create or replace function public.broadcast_task_status_update()
+returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_row public.tasks;
+begin
+  if tg_op = 'DELETE' then
+    v_row := old;
+  else
+    v_row := new;
+  end if;
+  insert into darkroom.task_events (owner_id, project_id, table_name, kind, row_id, data)
+  values (v_row.owner_id, v_row.project_id, 'tasks', tg_op, v_row.id,
+    case tg_op
+      when 'UPDATE' then jsonb_build_object(
+        'status', new.status, 'worker_id', new.worker_id, 'attempt', new.attempt, 'failed_attempts', new.failed_attempts,
+        'claimed_at', new.claimed_at, 'run_after', new.run_after, 'progress', new.progress, 'output_location', new.output_location,
+        'thumbnail_url', new.thumbnail_url, 'metadata', new.metadata, 'error_message', new.error_message,
+        'generation_created', new.generation_created, 'updated_at', new.updated_at, 'completed_at', new.completed_at)
+      else to_jsonb(v_row)
+    end);
+  if (select b.last_value from darkroom.event_bell b) = 2 then
+    perform darkroom.ring_event_bell();
+  end if;
+  return null;
+end
+$$;
+comment on function public.broadcast_task_status_update is 'Appends each change of a task to the event log.';
+revoke all on function public.broadcast_task_status_update from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/calculate_task_cost.sql
+-- What a task would cost now, in credits. Takes what create_task takes: tool_id and input, or task_type and params.
+-- Raises TD001, TD002, TD003 and TD004 as create_task does. Anybody may ask; nothing is written.
+create or replace function public.calculate_task_cost(
+  tool_id text default null, input jsonb default null, task_type text default null, params jsonb default null)
+returns numeric
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_type public.task_types := darkroom.resolve_task_type(tool_id, task_type);
+  v_params jsonb := coalesce(params, input, '{}');
+begin
+  perform darkroom.check_params(v_type, v_params);
+  return darkroom.price_of(v_type, v_params);
+end
+$$;
+comment on function public.calculate_task_cost is 'Price of a task in credits.';
+revoke all on function public.calculate_task_cost from public;
+grant execute on function public.calculate_task_cost to service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/cancel_task.sql
+-- Cancels a Queued or running task, with its tree; what waits for it fails. Holds are released, nothing is charged, and a running
+-- worker is told at once and at its next heartbeat. Returns the task; a task that is Cancelled already is returned as it is.
+-- Raises TD021 (no such task), TD032 (it is Complete or Failed).
+create or replace function public.cancel_task(task_id uuid, reason text default null)
+returns public.tasks
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_owner uuid;
+  v_task public.tasks;
+begin
+  select t.owner_id into v_owner from public.tasks t where t.id = cancel_task.task_id;
+  if not found then
+    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', cancel_task.task_id);
+  end if;
+  perform darkroom.lock_owner(v_owner);
+  select t.* into v_task from public.tasks t where t.id = cancel_task.task_id for update;
+  if v_task.status = 'Cancelled' then
+    return v_task;
+  elsif v_task.status not in ('Queued', 'In Progress') then
+    raise exception 'Task has ended' using errcode = 'TD032',
+      detail = format('Task %s is %s.', v_task.id, v_task.status), hint = 'Terminal states are closed: nothing was changed.';
+  end if;
+
+  perform darkroom.close_tasks(v_owner, v_task.id, 'Cancelled', left(coalesce(cancel_task.reason, 'Cancelled.'), 4000), 'cancelled');
+  select t.* into v_task from public.tasks t where t.id = cancel_task.task_id;
+  return v_task;
+end
+$$;
+comment on function public.cancel_task is 'Cancels a task and its tree; nothing is charged.';
+revoke all on function public.cancel_task from public;
+grant execute on function public.cancel_task to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/claim_next_task.sql
+-- Hands this worker the oldest task it may run, In Progress; no row when there is none. See claim_next_tasks.
+create or replace function public.claim_next_task(worker_id text)
+returns setof public.tasks
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query select * from public.claim_next_tasks(claim_next_task.worker_id, 1);
+end
+$$;
+comment on function public.claim_next_task is 'Hands a worker its next task, oldest first, and holds its cost.';
+revoke all on function public.claim_next_task from public;
+grant execute on function public.claim_next_task to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/claim_next_tasks.sql
+-- Hands this worker up to max_tasks tasks, oldest first, and returns them In Progress, each with its attempt number: the fence
+-- that heartbeat, progress, completion, failure and release must carry. No row: nothing this worker may run can be claimed now.
+--
+-- A task is handed out when it is Queued, what it waits for is Complete, its type is one the worker runs, and its owner's
+-- available credits cover its cost; then the cost is held. Among those the oldest is taken, but for what another claim has
+-- locked at that moment. A batch may hold less than max_tasks although more could be claimed: ask again.
+--
+-- The queue is a hint (darkroom.task_ready), the row is the truth: all is decided again under the owner's lock. It waits for that
+-- lock 250 ms at most, and only while it holds no other; then it takes somebody else's task.
+-- Raises TD003 (max_tasks), TD022 (unknown worker), TD050 (isolation). Workers may call it.
+create or replace function public.claim_next_tasks(worker_id text, max_tasks integer default 1)
+returns setof public.tasks
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+-- Planned once, for any size of the tables: a plan made when they were empty must not be a scan.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  v_types text[];
+  v_mark timestamptz;
+  v_head record;
+  v_found darkroom.task_ready[];
+  v_picked darkroom.task_ready[];
+  v_busy uuid[] := array[]::uuid[];      -- owners whose lock could not be had
+  v_locked uuid[] := array[]::uuid[];    -- owners whose lock we hold
+  v_owner uuid;
+  v_count integer := 0;
+  v_armed boolean := false;
+  v_lane darkroom.task_ready;
+begin
+  -- guard
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'Wrong transaction isolation' using errcode = 'TD050',
+      detail = format('This transaction is %s; a claim needs read committed.', current_setting('transaction_isolation')),
+      hint = 'Call it in a transaction of its own, with the default isolation.';
+  end if;
+  if max_tasks is null or max_tasks not between 1 and 1000 then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = 'max_tasks must be 1 to 1000.';
+  end if;
+  select array_agg(ty.name order by ty.name) into v_types
+  from public.workers w left join public.task_types ty
+    on (ty.route = 'any' or ty.route = any (w.capabilities)) and (w.task_types is null or ty.name = any (w.task_types))
+  where w.id = claim_next_tasks.worker_id;
+  if v_types is null then
+    raise exception 'Unknown worker' using errcode = 'TD022',
+      detail = format('No worker "%s" is registered.', left(claim_next_tasks.worker_id, 200)), hint = 'Call register_worker first.';
+  end if;
+
+  loop
+    -- pick and lock the oldest ready rows: types in the order of their heads, each only as far as it can beat what is picked
+    v_mark := timestamptz 'epoch' + (select m.last_value from darkroom.ready_mark m) * interval '1 microsecond';
+    v_picked := '{}';
+    for v_head in
+      select ty.name, h.created_at, h.job_no
+      from unnest(v_types) as ty (name)
+      cross join lateral (select r.created_at, r.job_no from darkroom.task_ready r
+                          where r.task_type = ty.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
+                          order by r.created_at, r.job_no limit 1) h
+      order by h.created_at, h.job_no
+    loop
+      exit when cardinality(v_picked) = max_tasks
+        and (v_head.created_at, v_head.job_no) > (v_picked[max_tasks].created_at, v_picked[max_tasks].job_no);
+      select array_agg(l.r) into v_found
+      from (select r from darkroom.task_ready r
+            where r.task_type = v_head.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
+            order by r.created_at, r.job_no limit max_tasks
+            for update skip locked) l;
+      if cardinality(v_picked) = 0 then
+        v_picked := coalesce(v_found, '{}');
+      else
+        select array_agg(m.r) into v_picked
+        from (select f as r from unnest(v_picked || v_found) f order by f.created_at, f.job_no limit max_tasks) m;
+      end if;
+    end loop;
+
+    if cardinality(v_picked) = 0 then
+      -- Nothing there. Ask to be woken, then look once more: what came in between has rung no bell.
+      exit when v_armed;
+      v_armed := true;
+      if (select b.last_value from darkroom.worker_bell b) <> 2 then
+        perform setval('darkroom.worker_bell', 2);
+      end if;
+      continue;
+    end if;
+
+    -- lock the owners
+    for v_owner in
+      select p.owner_id from unnest(v_picked) p where p.owner_id <> all (v_locked) group by p.owner_id
+      order by min(p.created_at), p.owner_id
+    loop
+      if darkroom.lock_owner(v_owner, cardinality(v_locked) = 0, '250ms') then
+        v_locked := v_locked || v_owner;
+      else
+        v_busy := v_busy || v_owner;
+      end if;
+    end loop;
+
+    -- claim: what its owner can pay in order of age, if the task is still Queued; hold its cost; take it out of the queue
+    return query
+    with mine as (
+      select p.*, sum(p.cost) over (partition by p.owner_id order by p.created_at, p.job_no) as upto
+      from unnest(v_picked) p
+      where p.owner_id = any (v_locked)
+    ), accounts as (
+      select o.owner_id, a.seq, a.balance_after, a.held_after
+      from (select distinct m.owner_id from mine m where m.cost > 0) o
+      cross join lateral (select l.* from public.credit_ledger l where l.owner_id = o.owner_id order by l.seq desc limit 1) a
+    ), claimed as (
+      update public.tasks t
+      set status = 'In Progress', worker_id = claim_next_tasks.worker_id, claimed_at = clock_timestamp(), attempt = t.attempt + 1,
+          progress = null, run_after = null, updated_at = clock_timestamp()
+      from mine m left join accounts a on a.owner_id = m.owner_id
+      where t.id = m.task_id and t.status = 'Queued' and (m.cost = 0 or m.upto <= a.balance_after - a.held_after)
+      returning t.*
+    ), holds as (
+      insert into public.credit_ledger (owner_id, seq, kind, amount, balance_after, held_after, task_id, attempt)
+      select c.owner_id, a.seq + row_number() over w, 'hold', c.cost, a.balance_after, a.held_after + sum(c.cost) over w, c.id, c.attempt
+      from claimed c join accounts a on a.owner_id = c.owner_id
+      where c.cost > 0
+      window w as (partition by c.owner_id order by c.created_at, c.job_no)
+    ), gone as (
+      delete from darkroom.task_ready r using claimed c
+      where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (c.owner_id, c.task_type, c.cost, c.created_at, c.job_no)
+    )
+    select c.* from claimed c order by c.created_at, c.job_no;
+    get diagnostics v_count = row_count;
+
+    -- Of the rest, what is no longer Queued leaves the queue, and lanes that cannot be paid are parked.
+    if v_count < cardinality(v_picked) then
+      delete from darkroom.task_ready r using unnest(v_picked) p
+      where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no)
+        and p.owner_id = any (v_locked)
+        and not exists (select from public.tasks t where t.id = p.task_id and t.status = 'Queued');
+
+      with broke as (
+        select l.* from (select distinct p.owner_id, p.task_type, p.cost from unnest(v_picked) p where p.owner_id = any (v_locked)) p
+        left join lateral darkroom.account(p.owner_id) a on true
+        join darkroom.task_ready l on l.owner_id = p.owner_id and l.task_type = p.task_type and l.cost = p.cost
+        where not l.parked and l.cost > coalesce(a.balance_after - a.held_after, 0)
+        for update of l skip locked
+      )
+      update darkroom.task_ready r set parked = true from broke b
+      where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (b.owner_id, b.task_type, b.cost, b.created_at, b.job_no);
+    end if;
+
+    -- refill the lanes that rows have left
+    for v_lane in
+      select distinct on (p.owner_id, p.task_type, p.cost) p.* from unnest(v_picked) p
+      where p.owner_id = any (v_locked) and not exists (
+        select from darkroom.task_ready r
+        where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no))
+      order by p.owner_id, p.task_type, p.cost, p.created_at desc, p.job_no desc
+    loop
+      perform darkroom.refill_lane(v_lane.owner_id, v_lane.task_type, v_lane.cost, v_lane.created_at, v_lane.job_no, false);
+    end loop;
+
+    exit when v_count > 0;
+  end loop;
+end
+$$;
+comment on function public.claim_next_tasks is 'Hands a worker its next tasks, oldest first, and holds their cost.';
+revoke all on function public.claim_next_tasks from public;
+grant execute on function public.claim_next_tasks to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/complete_task.sql
+-- Completes a running task in one transaction: status, output, the hold settled, the generation and its shot link (by the trigger
+-- create_generation_on_task_complete), what waited for it, its orchestrator, the events. Returns the task.
+--
+-- worker_id and attempt are the fence, as the claim gave them. Without them the present holder is meant: only for callers that
+-- cannot know them. A repeat by the same attempt answers as the first did and changes nothing.
+-- Raises TD003 (metadata is no object), TD006 (a type that makes a generation needs an output), TD021 (no such task), TD031 (lease
+-- lost) and TD032 (it has ended otherwise). Writes tasks, task_attempts, credit_ledger, generations, shot_generations, the queue.
+create or replace function public.complete_task(
+  task_id uuid, output_location text, worker_id text default null, attempt integer default null,
+  metadata jsonb default '{}', thumbnail_url text default null)
+returns public.tasks
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_before public.tasks;
+  v_task public.tasks;
+begin
+  -- guard
+  if jsonb_typeof(coalesce(complete_task.metadata, '{}')) <> 'object' or octet_length(complete_task.metadata::text) > 65536 then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = 'metadata must be a JSON object of up to 64 kB.';
+  end if;
+  if coalesce(btrim(complete_task.output_location), '') = '' then
+    select t.* into v_task from public.tasks t join public.task_types ty on ty.name = t.task_type
+    where t.id = complete_task.task_id and ty.result_type is not null;
+    if found then
+      raise exception 'Missing output' using errcode = 'TD006',
+        detail = format('A %s is complete only with an output_location.', v_task.task_type), hint = 'Send output_location, or call fail_task.';
+    end if;
+  end if;
+
+  -- lock
+  v_before := darkroom.lock_held_task(complete_task.task_id, complete_task.worker_id, complete_task.attempt, 'complete');
+  if v_before.status <> 'In Progress' then
+    if complete_task.attempt is null and v_before.output_location is distinct from complete_task.output_location then
+      raise exception 'Task has ended' using errcode = 'TD032',
+        detail = format('Task %s is Complete with another output.', v_before.id), hint = 'Terminal states are closed: nothing was changed.';
+    end if;
+    return v_before;
+  end if;
+
+  -- write
+  update public.tasks t
+  set status = 'Complete', output_location = complete_task.output_location, thumbnail_url = complete_task.thumbnail_url,
+      metadata = coalesce(complete_task.metadata, '{}'), error_message = null, completed_at = clock_timestamp(), updated_at = clock_timestamp()
+  where t.id = v_before.id
+  returning t.* into v_task;
+  perform darkroom.end_attempt(v_before, 'complete');
+  perform darkroom.release_dependents(v_task.id);
+  if v_task.orchestrator_task_id is not null then
+    perform darkroom.finish_orchestrator(v_task);
+  end if;
+  return v_task;
+end
+$$;
+comment on function public.complete_task is 'Completes a running task: output, credits, generation and events in one transaction.';
+revoke all on function public.complete_task from public;
+grant execute on function public.complete_task to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/complete_tasks.sql
+-- Completes several tasks of one worker; one that is refused does not touch the others. Returns a row per task, in the order
+-- given, with its status then, or the code and message of the refusal. Owners are locked in the order of their ids.
+-- Raises TD003 for more than 1,000 at once. Writes what complete_task writes.
+create or replace function public.complete_tasks(worker_id text, completions public.completion[])
+returns setof public.completion_result
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_one record;
+  v_done public.tasks;
+  v_results public.completion_result[];
+begin
+  if cardinality(completions) > 1000 then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = 'Up to 1000 tasks can be completed at once.';
+  end if;
+  v_results := array_fill(null::public.completion_result, array[coalesce(cardinality(completions), 0)]);
+  for v_one in
+    select c.*, t.owner_id from unnest(completions) with ordinality
+      as c (task_id, attempt, output_location, metadata, thumbnail_url, place)
+    left join public.tasks t on t.id = c.task_id
+    order by t.owner_id, c.place
+  loop
+    begin
+      v_done := public.complete_task(v_one.task_id, v_one.output_location, complete_tasks.worker_id, v_one.attempt, v_one.metadata,
+                                     v_one.thumbnail_url);
+      v_results[v_one.place] := row(v_one.task_id, v_done.status, null, null)::public.completion_result;
+    exception when sqlstate 'TD003' or sqlstate 'TD006' or sqlstate 'TD021' or sqlstate 'TD031' or sqlstate 'TD032' then
+      v_results[v_one.place] := row(v_one.task_id, null, sqlstate, sqlerrm)::public.completion_result;
+    end;
+  end loop;
+  return query select r.task_id, r.status, r.error_code, r.error_message from unnest(v_results) with ordinality as r (task_id, status, error_code, error_message, place) order by r.place;
+end
+$$;
+comment on function public.complete_tasks is 'Completes several tasks of one worker, each on its own.';
+revoke all on function public.complete_tasks from public;
+grant execute on function public.complete_tasks to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/create_generation_on_task_complete.sql
+-- Trigger before update on tasks, when status is Complete and generation_created is false: makes the generation of a
+-- finished task, links it to its shot, and sets generation_created. BEFORE, so that the flag is part of the same row version;
+-- gated on the flag and not on a change of status, so that UPDATE tasks SET status = status repairs a task whose generation failed.
+-- (A task is always inserted as Queued: prepare_task.)
+--
+-- Only types with a result_type make one (single_image an image, travel_stitch a video). Missing output_location: skipped, and made
+-- when it is set. A shot id that is no uuid, unknown, or of another project: a generation without link. What the insert violates is
+-- recorded in generation_errors and logged, and never fails the update. One per task: unique source_task_id.
+create or replace function public.create_generation_on_task_complete()
+returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_type public.task_types;
+  v_generation uuid;
+  v_shot uuid;
+begin
+  select ty.* into v_type from public.task_types ty where ty.name = new.task_type;
+  if v_type.result_type is null or coalesce(btrim(new.output_location), '') = '' then
+    return new;
+  end if;
+  v_shot := darkroom.find_shot(new, v_type.shot_id_paths);
+
+  begin
+    v_generation := darkroom.insert_generation(new, v_type.result_type);
+    if v_shot is not null then
+      insert into public.shot_generations (shot_id, generation_id, position)
+      select v_shot, v_generation, null
+      where not exists (select from public.shot_generations sg where sg.shot_id = v_shot and sg.generation_id = v_generation);
+    end if;
+    new.generation_created := true;
+    return new;
+  exception when integrity_constraint_violation or data_exception or raise_exception or sqlstate 'TD020' or sqlstate 'TD024' then
+    perform darkroom.log_generation_error(new, case when v_generation is null then 'generation' else 'shot_link' end, sqlstate, sqlerrm);
+    if v_generation is null then
+      return new;
+    end if;
+  end;
+
+  -- Only the link was refused: the generation is good without it.
+  begin
+    perform darkroom.insert_generation(new, v_type.result_type);
+    new.generation_created := true;
+  exception when integrity_constraint_violation or data_exception or raise_exception or sqlstate 'TD020' or sqlstate 'TD024' then
+    perform darkroom.log_generation_error(new, 'generation', sqlstate, sqlerrm);
+  end;
+  return new;
+end
+$$;
+comment on function public.create_generation_on_task_complete is 'Makes exactly one generation of a finished task, and links it to its shot.';
+revoke all on function public.create_generation_on_task_complete from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/create_project.sql
+-- Makes a project of a user and returns it. Raises TD025 (no such user).
+create or replace function public.create_project(user_id uuid, name text default '')
+returns public.projects
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_project public.projects;
+begin
+  if not exists (select from public.users u where u.id = create_project.user_id) then
+    raise exception 'User not found' using errcode = 'TD025', detail = format('There is no user %s.', create_project.user_id);
+  end if;
+  insert into public.projects as p (owner_id, name) values (create_project.user_id, left(coalesce(create_project.name, ''), 200))
+  returning p.* into v_project;
+  return v_project;
+end
+$$;
+comment on function public.create_project is 'Makes a project of a user.';
+revoke all on function public.create_project from public;
+grant execute on function public.create_project to service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/create_shot.sql
+-- Makes a shot in a project and returns it. Raises TD020 (no such project).
+create or replace function public.create_shot(project_id uuid, name text default '')
+returns public.shots
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_shot public.shots;
+begin
+  if not exists (select from public.projects p where p.id = create_shot.project_id) then
+    raise exception 'Project not found' using errcode = 'TD020', detail = format('There is no project %s.', create_shot.project_id);
+  end if;
+  insert into public.shots as s (project_id, name) values (create_shot.project_id, left(coalesce(create_shot.name, ''), 200))
+  returning s.* into v_shot;
+  return v_shot;
+end
+$$;
+comment on function public.create_shot is 'Makes a shot in a project.';
+revoke all on function public.create_shot from public;
+grant execute on function public.create_shot to service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/create_task.sql
+-- Creates one task, Queued, and returns it. Takes the spec's {project_id, tool_id, input} or the worker's
+-- {task_id, project_id, task_type, params, dependant_on}; both may be mixed. It is filed for claiming at COMMIT.
+--
+-- Idempotent: the same task_id or idempotency_key with the same body returns the task that is there; with another body TD030.
+-- Raises TD001 missing fields, TD002 unknown type, TD003 invalid params, TD004 too large or deep, TD010 insufficient credits,
+-- TD020 no such project, TD023 invalid dependency, TD032 its orchestrator has ended.
+-- One transaction creates for one owner, or in order of owner ids. Writes tasks (and at commit the queue).
+create or replace function public.create_task(
+  project_id uuid, tool_id text default null, input jsonb default null, task_id uuid default null, task_type text default null,
+  params jsonb default null, dependant_on uuid[] default null, idempotency_key text default null)
+returns public.tasks
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_type public.task_types;
+  v_params jsonb := coalesce(create_task.params, create_task.input);
+  v_deps uuid[] := nullif(create_task.dependant_on, '{}');
+  v_task public.tasks;
+begin
+  if create_task.project_id is null then
+    raise exception 'Missing required fields' using errcode = 'TD001', detail = 'project_id is missing.';
+  elsif length(create_task.idempotency_key) not between 1 and 200 then
+    raise exception 'Missing required fields' using errcode = 'TD001', detail = 'idempotency_key must have 1 to 200 characters.';
+  end if;
+  v_type := darkroom.resolve_task_type(create_task.tool_id, create_task.task_type);
+
+  -- A repeat is answered before prices and credits are looked at: they may have changed since.
+  select t.* into v_task from public.tasks t where t.id = create_task.task_id;
+  if not found and create_task.idempotency_key is not null then
+    select t.* into v_task from public.tasks t
+    join public.projects p on p.owner_id = t.owner_id
+    where p.id = create_task.project_id and t.idempotency_key = create_task.idempotency_key;
+  end if;
+
+  if v_task.id is null then
+    insert into public.tasks as t (id, project_id, tool_id, task_type, params, dependant_on, idempotency_key)
+    values (coalesce(create_task.task_id, gen_random_uuid()), create_task.project_id, create_task.tool_id, v_type.name, v_params,
+            v_deps, create_task.idempotency_key)
+    on conflict do nothing
+    returning t.* into v_task;
+    if found then
+      return v_task;
+    end if;
+    -- Somebody committed the same one just now.
+    select t.* into v_task from public.tasks t
+    where t.id = create_task.task_id
+       or t.idempotency_key = create_task.idempotency_key
+          and t.owner_id = (select p.owner_id from public.projects p where p.id = create_task.project_id)
+    limit 1;
+  end if;
+
+  if v_task.project_id <> create_task.project_id or v_task.task_type <> v_type.name or v_task.params is distinct from v_params
+     or v_task.dependant_on is distinct from v_deps or v_task.id <> create_task.task_id
+     or v_task.idempotency_key is distinct from create_task.idempotency_key then
+    raise exception 'Already created with another body' using errcode = 'TD030',
+      detail = 'A task with this id or idempotency key exists and differs.', hint = 'Use a new id or key for a new task.';
+  end if;
+  return v_task;
+end
+$$;
+comment on function public.create_task is 'Creates one task, Queued, after checking it and the credits.';
+revoke all on function public.create_task from public;
+grant execute on function public.create_task to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/create_tasks.sql
+-- Creates several tasks in one transaction, all or none, and returns them in the order given. Each is an element of type
+-- new_task: the arguments of create_task. A later one may depend on an earlier one by its task_id. All must be of one owner, or
+-- given in order of owners. Raises what create_task raises. TD003 for more than 10,000 at once.
+create or replace function public.create_tasks(tasks public.new_task[])
+returns setof public.tasks
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c_max constant integer := 10000;
+  v_new public.new_task;
+begin
+  if cardinality(tasks) > c_max then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = format('Up to %s tasks can be created at once.', c_max);
+  end if;
+  foreach v_new in array coalesce(tasks, '{}') loop
+    return next public.create_task(v_new.project_id, v_new.tool_id, v_new.input, v_new.task_id, v_new.task_type, v_new.params,
+                                   v_new.dependant_on, v_new.idempotency_key);
+  end loop;
+end
+$$;
+comment on function public.create_tasks is 'Creates several tasks, all or none.';
+revoke all on function public.create_tasks from public;
+grant execute on function public.create_tasks to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/create_user.sql
+-- Makes a user known and returns the row; one that exists is returned as it is.
+create or replace function public.create_user(user_id uuid default null, email text default null)
+returns public.users
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_user public.users;
+begin
+  insert into public.users as u (id, email) values (coalesce(create_user.user_id, gen_random_uuid()), create_user.email)
+  on conflict (id) do nothing
+  returning u.* into v_user;
+  if not found then
+    select u.* into v_user from public.users u where u.id = create_user.user_id;
+  end if;
+  return v_user;
+end
+$$;
+comment on function public.create_user is 'Makes a user known.';
+revoke all on function public.create_user from public;
+grant execute on function public.create_user to service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/expand_travel_orchestrator.sql
+-- Turns a claimed travel_orchestrator into its tree in one transaction: a travel_segment per pair of images, independent of each
+-- other, and a travel_stitch that waits for all of them. The children are free: the orchestrator's hold pays. It stays In Progress
+-- without a lease while they live, and completes with the stitch. Returns the children; if they exist already, those.
+--
+-- params.orchestrator_details: input_image_paths_resolved (n+1 locations), num_new_segments_to_generate (n), and optionally
+-- segment_frames_expanded [n] (25), frame_overlap_expanded [n-1] (1: the shared image is shown once), base_prompts_expanded [n],
+-- negative_prompts_expanded [n], parsed_resolution_wh ("768x512"), fps_helpers (16), seed_base, run_id, shot_id.
+-- Raises TD003 (these do not fit together), TD021, TD031, TD032.
+create or replace function public.expand_travel_orchestrator(task_id uuid, worker_id text, attempt integer)
+returns setof public.tasks
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_task public.tasks;
+  v_d jsonb;
+  v_n integer;
+  v_images jsonb;
+  v_frames jsonb;
+  v_overlaps jsonb;
+  v_segments uuid[];
+  v_common jsonb;
+begin
+  v_task := darkroom.lock_held_task(expand_travel_orchestrator.task_id, coalesce(expand_travel_orchestrator.worker_id, ''), coalesce(expand_travel_orchestrator.attempt, 0));
+  if v_task.task_type <> 'travel_orchestrator' then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = format('Task %s is a %s.', v_task.id, v_task.task_type);
+  end if;
+
+  if not exists (select from public.tasks c where c.orchestrator_task_id = v_task.id) then
+    -- validate
+    v_d := v_task.params -> 'orchestrator_details';
+    v_n := (v_d ->> 'num_new_segments_to_generate')::integer;
+    v_images := v_d -> 'input_image_paths_resolved';
+    v_frames := coalesce(v_d -> 'segment_frames_expanded', (select jsonb_agg(25) from generate_series(1, v_n)));
+    v_overlaps := coalesce(v_d -> 'frame_overlap_expanded', (select jsonb_agg(1) from generate_series(1, v_n - 1)), '[]');
+    perform darkroom.check_travel(v_n, v_images, v_frames, v_overlaps, v_d -> 'seed_base');
+    v_common := jsonb_build_object(
+      'orchestrator_task_id_ref', v_task.id, 'orchestrator_run_id', coalesce(v_d ->> 'run_id', v_task.id::text), 'project_id', v_task.project_id,
+      'parsed_resolution_wh', coalesce(v_d ->> 'parsed_resolution_wh', '768x512'), 'fps_helpers', coalesce(v_d -> 'fps_helpers', '16'),
+      'orchestrator_details', v_d || jsonb_build_object('orchestrator_task_id', v_task.id));
+
+    -- write
+    with made as (
+      insert into public.tasks as t (project_id, task_type, params)
+      select v_task.project_id, 'travel_segment', v_common || jsonb_build_object(
+        'segment_index', i, 'is_first_segment', i = 0, 'is_last_segment', i = v_n - 1,
+        'start_image', v_images -> i, 'end_image', v_images -> (i + 1),
+        'base_prompt', coalesce(v_d -> 'base_prompts_expanded' -> i, '""'),
+        'negative_prompt', coalesce(v_d -> 'negative_prompts_expanded' -> i, '""'),
+        'segment_frames_target', v_frames -> i,
+        'frame_overlap_from_previous', case when i = 0 then 0 else (v_overlaps ->> (i - 1))::integer end,
+        'seed_to_use', case when jsonb_typeof(v_d -> 'seed_base') = 'number' then (v_d ->> 'seed_base')::numeric else 0 end + i)
+      from generate_series(0, v_n - 1) i
+      order by i
+      returning t.id, t.params
+    )
+    select array_agg(m.id order by (m.params ->> 'segment_index')::integer) into v_segments from made m;
+
+    insert into public.tasks (project_id, task_type, dependant_on, params)
+    values (v_task.project_id, 'travel_stitch', v_segments, v_common || jsonb_build_object(
+      'num_total_segments_generated', v_n, 'frame_overlap_settings_expanded', v_overlaps,
+      -- what the spec's trigger reads there; the whole of it stands in orchestrator_details already
+      'full_orchestrator_payload', jsonb_build_object('shot_id', v_d -> 'shot_id', 'thumbnail_url', v_d -> 'thumbnail_url')));
+  end if;
+
+  return query select c.* from public.tasks c where c.orchestrator_task_id = v_task.id order by c.created_at, c.job_no;
+end
+$$;
+comment on function public.expand_travel_orchestrator is 'Makes the segments and the stitch of a claimed travel_orchestrator.';
+revoke all on function public.expand_travel_orchestrator from public;
+grant execute on function public.expand_travel_orchestrator to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/fail_task.sql
+-- Ends a running attempt as failed, with the reason: the task is Failed, its hold released, and what waits for it or stands in its
+-- tree fails too. With retryable it is Queued again instead while attempts are left (task_types.max_attempts), after a pause that
+-- doubles from 1 s to 60 s. Returns the task. A repeat by the same attempt answers as the first did.
+-- worker_id and attempt are the fence, as for complete_task. Raises TD021, TD031, TD032. Writes what complete_task writes.
+create or replace function public.fail_task(
+  task_id uuid, error_message text, worker_id text default null, attempt integer default null, retryable boolean default false,
+  retry_delay interval default null)
+returns public.tasks
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  c_max_delay constant interval := interval '1 hour';
+  v_error text := left(coalesce(nullif(btrim(fail_task.error_message), ''), 'The worker gave no reason.'), 4000);
+  v_task public.tasks;
+begin
+  v_task := darkroom.lock_held_task(fail_task.task_id, fail_task.worker_id, fail_task.attempt, 'failed');
+  if v_task.status <> 'In Progress' then
+    return v_task;
+  end if;
+  if fail_task.retryable then
+    return darkroom.requeue_task(v_task, 'failed', v_error,
+      least(coalesce(fail_task.retry_delay, interval '1 second' * least(60, 2 ^ v_task.failed_attempts)), c_max_delay));
+  end if;
+
+  perform darkroom.close_tasks(v_task.owner_id, v_task.id, 'Failed', v_error, 'failed');
+  select t.* into v_task from public.tasks t where t.id = fail_task.task_id;
+  return v_task;
+end
+$$;
+comment on function public.fail_task is 'Ends a running attempt as failed; Queued again only where the worker calls it retryable.';
+revoke all on function public.fail_task from public;
+grant execute on function public.fail_task to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/get_credits.sql
+-- The account of a user: balance, what running tasks hold of it, and what is available. Zeros when nothing was ever granted.
+-- Raises TD025 (no such user).
+create or replace function public.get_credits(user_id uuid)
+returns public.credit_account
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_entry public.credit_ledger;
+begin
+  if not exists (select from public.users u where u.id = get_credits.user_id) then
+    raise exception 'User not found' using errcode = 'TD025', detail = format('There is no user %s.', get_credits.user_id);
+  end if;
+  v_entry := darkroom.account(get_credits.user_id);
+  return (get_credits.user_id, coalesce(v_entry.balance_after, 0), coalesce(v_entry.held_after, 0),
+          coalesce(v_entry.balance_after - v_entry.held_after, 0))::public.credit_account;
+end
+$$;
+comment on function public.get_credits is 'Balance, held and available credits of a user.';
+revoke all on function public.get_credits from public;
+grant execute on function public.get_credits to service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/get_dependency_outputs.sql
+-- What the tasks that this one waits for have made, in the order of dependant_on. No row: it waits for none.
+-- Raises TD021 (no such task).
+create or replace function public.get_dependency_outputs(task_id uuid)
+returns setof public.dependency_output
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_deps uuid[];
+begin
+  select t.dependant_on into v_deps from public.tasks t where t.id = get_dependency_outputs.task_id;
+  if not found then
+    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', get_dependency_outputs.task_id);
+  end if;
+  return query
+  select d.place::integer, t.id, t.task_type, t.output_location, t.params, t.metadata
+  from unnest(v_deps) with ordinality as d (id, place) join public.tasks t on t.id = d.id
+  order by d.place;
+end
+$$;
+comment on function public.get_dependency_outputs is 'Outputs of the tasks that a task waits for.';
+revoke all on function public.get_dependency_outputs from public;
+grant execute on function public.get_dependency_outputs to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/get_task.sql
+-- One task. Raises TD021 (no such task).
+create or replace function public.get_task(task_id uuid)
+returns public.tasks
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_task public.tasks;
+begin
+  select t.* into v_task from public.tasks t where t.id = get_task.task_id;
+  if not found then
+    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', get_task.task_id);
+  end if;
+  return v_task;
+end
+$$;
+comment on function public.get_task is 'One task.';
+revoke all on function public.get_task from public;
+grant execute on function public.get_task to service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/grant_credits.sql
+-- Adds credits to a user's account and returns the ledger entry. What could not be paid before can be claimed at once.
+-- The same idempotency_key with the same amount returns the entry that is there; with another amount TD030.
+-- Raises TD005 (the amount is not a positive number with at most 3 decimals), TD025 (no such user).
+create or replace function public.grant_credits(
+  user_id uuid, amount numeric, idempotency_key text default null, note text default null)
+returns public.credit_ledger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  c_max constant numeric := 100000000.0;
+  v_entry public.credit_ledger;
+begin
+  if amount is null or amount = 'NaN' or amount <= 0 or amount > c_max or amount <> round(amount, 3) then
+    raise exception 'Invalid amount' using errcode = 'TD005',
+      detail = format('%s is not an amount of credits: above 0, up to %s, at most 3 decimals.', coalesce(amount::text, 'null'), c_max);
+  end if;
+  if not exists (select from public.users u where u.id = grant_credits.user_id) then
+    raise exception 'User not found' using errcode = 'TD025', detail = format('There is no user %s.', grant_credits.user_id);
+  end if;
+
+  perform darkroom.lock_owner(grant_credits.user_id);
+  select l.* into v_entry from public.credit_ledger l
+  where l.owner_id = grant_credits.user_id and l.idempotency_key = grant_credits.idempotency_key;
+  if found then
+    if v_entry.amount <> grant_credits.amount then
+      raise exception 'Already created with another body' using errcode = 'TD030',
+        detail = format('This idempotency key granted %s credits.', v_entry.amount), hint = 'Use a new key for a new grant.';
+    end if;
+    return v_entry;
+  end if;
+  return darkroom.append_ledger(grant_credits.user_id, 'grant', grant_credits.amount, null, null,
+                                grant_credits.idempotency_key, left(grant_credits.note, 1000));
+end
+$$;
+comment on function public.grant_credits is 'Adds credits to a user''s account.';
+revoke all on function public.grant_credits from public;
+grant execute on function public.grant_credits to service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/heartbeat_worker.sql
+-- Says that a worker is alive, and returns what it must stop: one row per task it should no longer work on, with the verdict
+-- 'cancelled' (the task has ended) or 'lost' (the lease is gone). No row: go on.
+-- running: what it works on, as JSON [{"task_id", "attempt", "progress"?}]; tasks not named are not held by this heartbeat. Null:
+-- it does not say, and all that it holds stays held. Progress is written as report_progress does, but skipped where somebody else
+-- has the row locked. Raises TD022 (unknown worker), TD003 (running is malformed). Writes workers, tasks.progress.
+create or replace function public.heartbeat_worker(worker_id text, running jsonb default null, info jsonb default null)
+returns setof public.heartbeat_verdict
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_names uuid[];
+begin
+  if running is not null then
+    if jsonb_typeof(running) <> 'array' or jsonb_array_length(running) > 1000 or exists (
+         select from jsonb_array_elements(running) r
+         where darkroom.as_uuid(r -> 'task_id') is null or coalesce(r ->> 'attempt', '') !~ '^[0-9]{1,9}$'
+            or coalesce(jsonb_typeof(r -> 'progress'), 'object') not in ('object', 'null')) then
+      raise exception 'Invalid params' using errcode = 'TD003',
+        detail = 'running must be a list of up to 1000 {"task_id": uuid, "attempt": number, "progress"?: object}.';
+    end if;
+    select coalesce(array_agg(darkroom.as_uuid(r -> 'task_id')), '{}') into v_names from jsonb_array_elements(running) r;
+  end if;
+
+  update public.workers w
+  set last_heartbeat = clock_timestamp(), running = v_names, info = coalesce(heartbeat_worker.info, w.info)
+  where w.id = heartbeat_worker.worker_id;
+  if not found then
+    raise exception 'Unknown worker' using errcode = 'TD022',
+      detail = format('No worker "%s" is registered.', left(heartbeat_worker.worker_id, 200)), hint = 'Call register_worker first.';
+  end if;
+
+  with said as (
+    select darkroom.as_uuid(r -> 'task_id') as id, (r ->> 'attempt')::integer as attempt, r -> 'progress' as progress
+    from jsonb_array_elements(running) r where jsonb_typeof(r -> 'progress') = 'object'
+  ), mine as (
+    select t.id, s.progress from said s join public.tasks t on t.id = s.id
+    where t.status = 'In Progress' and t.worker_id = heartbeat_worker.worker_id and t.attempt = s.attempt
+      and t.progress is distinct from s.progress
+    for update of t skip locked
+  )
+  update public.tasks t set progress = m.progress, updated_at = clock_timestamp() from mine m where t.id = m.id;
+
+  return query
+  select s.id, s.attempt, case when t.status in ('Complete', 'Failed', 'Cancelled') and t.attempt = s.attempt then 'cancelled' else 'lost' end
+  from (select darkroom.as_uuid(r -> 'task_id') as id, (r ->> 'attempt')::integer as attempt from jsonb_array_elements(running) r) s
+  left join public.tasks t on t.id = s.id
+  where t.id is null or t.status <> 'In Progress' or t.worker_id <> heartbeat_worker.worker_id or t.attempt <> s.attempt;
+end
+$$;
+comment on function public.heartbeat_worker is 'Says that a worker is alive; returns the tasks it must stop.';
+revoke all on function public.heartbeat_worker from public;
+grant execute on function public.heartbeat_worker to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/list_generations.sql
+-- The gallery of a project, or of one shot of it, newest first. older_than: created_at of the last one seen, to read on.
+-- No row: there is none (any more). Raises TD020 (no such project), TD003 (max_rows not 1 to 1000).
+create or replace function public.list_generations(
+  project_id uuid, shot_id uuid default null, max_rows integer default 100, older_than timestamptz default null)
+returns setof public.generations
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if max_rows is null or max_rows not between 1 and 1000 then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = 'max_rows must be 1 to 1000.';
+  elsif not exists (select from public.projects p where p.id = list_generations.project_id) then
+    raise exception 'Project not found' using errcode = 'TD020', detail = format('There is no project %s.', list_generations.project_id);
+  end if;
+  return query
+  select g.* from public.generations g
+  where g.project_id = list_generations.project_id and g.created_at < coalesce(older_than, 'infinity')
+    and (list_generations.shot_id is null or exists (
+      select from public.shot_generations sg where sg.generation_id = g.id and sg.shot_id = list_generations.shot_id))
+  order by g.created_at desc, g.id
+  limit max_rows;
+end
+$$;
+comment on function public.list_generations is 'The gallery of a project or shot, newest first.';
+revoke all on function public.list_generations from public;
+grant execute on function public.list_generations to service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/process_completed_task.sql
+-- The spec's name for the end of a task: output {"output_location", "metadata"?, "thumbnail_url"?} completes it, and
+-- {"success": false, "error_message"} fails it. See complete_task and fail_task for the fence and the errors.
+create or replace function public.process_completed_task(
+  task_id uuid, output jsonb, worker_id text default null, attempt integer default null)
+returns public.tasks
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if output is null or jsonb_typeof(output) <> 'object' then
+    raise exception 'Missing required fields' using errcode = 'TD001', detail = 'output must be a JSON object.';
+  elsif output -> 'success' = 'false' then
+    return public.fail_task(process_completed_task.task_id, coalesce(output ->> 'error_message', 'The worker gave no reason.'),
+                            process_completed_task.worker_id, process_completed_task.attempt);
+  end if;
+  return public.complete_task(process_completed_task.task_id, output ->> 'output_location', process_completed_task.worker_id,
+                              process_completed_task.attempt, coalesce(output -> 'metadata', '{}'), output ->> 'thumbnail_url');
+end
+$$;
+comment on function public.process_completed_task is 'The spec''s name for complete_task and fail_task.';
+revoke all on function public.process_completed_task from public;
+grant execute on function public.process_completed_task to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/register_worker.sql
+-- Makes a worker known, or says that it started anew; returns its row. What it held before is lost work: queued again at once,
+-- counted as a failed attempt. To be called when a worker starts, before its first claim.
+-- capabilities: routes it serves besides 'any' (travel types want wan2gp). task_types: the only types it wants; null for all that
+-- its capabilities allow. lease_timeout: how long it may be silent; 30 minutes unless it sends heartbeats more often.
+-- Raises TD003 for an id, a list or a lease out of bounds. Writes workers, and the tasks it held.
+create or replace function public.register_worker(
+  worker_id text, capabilities text[] default '{}', task_types text[] default null,
+  lease_timeout interval default interval '30 minutes', info jsonb default '{}')
+returns public.workers
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_lease interval := coalesce(register_worker.lease_timeout, interval '30 minutes');
+  v_worker public.workers;
+  v_held record;
+  v_task public.tasks;
+begin
+  if length(coalesce(register_worker.worker_id, '')) not between 1 and 200
+     or v_lease not between interval '1 second' and interval '1 day'
+     or cardinality(register_worker.capabilities) > 100 or cardinality(register_worker.task_types) > 1000 then
+    raise exception 'Invalid params' using errcode = 'TD003',
+      detail = 'worker_id needs 1 to 200 characters, lease_timeout 1 second to 1 day, and the lists must be short.';
+  end if;
+
+  insert into public.workers as w (id, capabilities, task_types, lease_timeout, info, running, last_heartbeat)
+  values (register_worker.worker_id, coalesce(register_worker.capabilities, '{}'), register_worker.task_types,
+          v_lease, coalesce(register_worker.info, '{}'), '{}', clock_timestamp())
+  on conflict (id) do update
+  set capabilities = excluded.capabilities, task_types = excluded.task_types, lease_timeout = excluded.lease_timeout,
+      info = excluded.info, running = '{}', last_heartbeat = excluded.last_heartbeat
+  returning w.* into v_worker;
+
+  for v_held in
+    select t.owner_id, t.id from public.tasks t
+    where t.worker_id = register_worker.worker_id and t.status = 'In Progress' order by t.owner_id, t.id
+  loop
+    perform darkroom.lock_owner(v_held.owner_id);
+    select t.* into v_task from public.tasks t
+    where t.id = v_held.id and t.status = 'In Progress' and t.worker_id = register_worker.worker_id for update;
+    if found and not darkroom.has_live_children(v_task.id) then
+      perform darkroom.requeue_task(v_task, 'lost', format('Worker %s started anew and lost it.', v_task.worker_id));
+    end if;
+  end loop;
+  return v_worker;
+end
+$$;
+comment on function public.register_worker is 'Makes a worker known; what it held before is queued again.';
+revoke all on function public.register_worker from public;
+grant execute on function public.register_worker to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/release_task.sql
+-- Gives a running task back without blame: Queued again, in its old place, the attempt not counted. For a worker that stops.
+-- Returns the task. An orchestrator whose tree still runs stays In Progress. Fenced; raises TD021, TD031, TD032.
+create or replace function public.release_task(task_id uuid, worker_id text, attempt integer, reason text default null)
+returns public.tasks
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_task public.tasks;
+begin
+  v_task := darkroom.lock_held_task(release_task.task_id, coalesce(release_task.worker_id, ''), coalesce(release_task.attempt, 0));
+  return darkroom.requeue_task(v_task, 'released', left(release_task.reason, 4000));
+end
+$$;
+comment on function public.release_task is 'Gives a running task back; the attempt is not counted.';
+revoke all on function public.release_task from public;
+grant execute on function public.release_task to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/repair_generations.sql
+-- Tries again to make the generations that finished tasks lack ("can manually process" of the spec), and returns those made.
+-- No row: none was missing, or the cause still stands (see generation_errors). project_id: only there.
+create or replace function public.repair_generations(project_id uuid default null, max_tasks integer default 1000)
+returns setof public.generations
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_task record;
+begin
+  for v_task in
+    select t.id, t.owner_id from public.tasks t join public.task_types ty on ty.name = t.task_type
+    where t.status = 'Complete' and not t.generation_created and ty.result_type is not null
+      and btrim(t.output_location) <> '' and (repair_generations.project_id is null or t.project_id = repair_generations.project_id)
+    order by t.owner_id, t.id
+    limit repair_generations.max_tasks
+  loop
+    perform darkroom.lock_owner(v_task.owner_id);
+    update public.tasks t set status = status where t.id = v_task.id and not t.generation_created;
+    return query select g.* from public.generations g where g.source_task_id = v_task.id;
+  end loop;
+end
+$$;
+comment on function public.repair_generations is 'Makes the generations that finished tasks lack.';
+revoke all on function public.repair_generations from public;
+grant execute on function public.repair_generations to service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/report_progress.sql
+-- Writes how far the running attempt is: {"percent", "value", "max", "phase"}, shown in the task and the event log.
+-- Fenced in the statement that writes. Raises TD003 (no object, or over 4 kB), TD021, TD031 (lease lost), TD032 (ended).
+create or replace function public.report_progress(task_id uuid, worker_id text, attempt integer, progress jsonb)
+returns void
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if progress is null or jsonb_typeof(progress) <> 'object' or octet_length(progress::text) > 4096 then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = 'progress must be a JSON object of up to 4 kB.';
+  end if;
+  update public.tasks t set progress = report_progress.progress, updated_at = clock_timestamp()
+  where t.id = report_progress.task_id and t.status = 'In Progress'
+    and t.worker_id = report_progress.worker_id and t.attempt = report_progress.attempt;
+  if not found then
+    perform darkroom.lock_held_task(report_progress.task_id, coalesce(report_progress.worker_id, ''), coalesce(report_progress.attempt, 0));
+  end if;
+end
+$$;
+comment on function public.report_progress is 'Writes how far a running attempt is.';
+revoke all on function public.report_progress from public;
+grant execute on function public.report_progress to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/requeue_expired_tasks.sql
+-- Queues again what is held by a worker that has not been heard from, and returns those tasks as they are then; Failed when their
+-- attempts are used up. A lease ends lease_timeout after the later of the claim and the worker's last heartbeat that covers the task.
+-- To be called every few seconds. When it was not (the database was down, no caller was there), workers first get 90 s to be
+-- heard: an outage burns no lease. An orchestrator whose tree still runs has no lease. Owners that are busy come at the next call.
+create or replace function public.requeue_expired_tasks(max_tasks integer default 1000)
+returns setof public.tasks
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  c_gap constant interval := interval '60 seconds';
+  c_grace constant interval := interval '90 seconds';
+  v_now timestamptz := clock_timestamp();
+  v_resumed timestamptz;
+  v_due record;
+  v_task public.tasks;
+begin
+  update darkroom.lease_watch l
+  set last_run = v_now, resumed_at = case when l.last_run < v_now - c_gap then v_now else l.resumed_at end
+  returning l.resumed_at into v_resumed;
+
+  for v_due in
+    select t.owner_id, t.id
+    from public.tasks t left join public.workers w on w.id = t.worker_id
+    where t.status = 'In Progress' and darkroom.lease_end(t, w) < v_now
+      and v_now > v_resumed + least(coalesce(w.lease_timeout, c_grace), c_grace)
+      and not darkroom.has_live_children(t.id)
+    order by t.owner_id, t.id
+    limit requeue_expired_tasks.max_tasks
+  loop
+    continue when not darkroom.lock_owner(v_due.owner_id, false);
+    select t.* into v_task from public.tasks t left join public.workers w on w.id = t.worker_id
+    where t.id = v_due.id and t.status = 'In Progress' and darkroom.lease_end(t, w) < v_now and not darkroom.has_live_children(t.id)
+    for update of t;
+    if found then
+      return next darkroom.requeue_task(v_task, 'expired', format('Worker %s was not heard from.', v_task.worker_id));
+      -- Whoever still runs it is told to stop; its lease is gone either way.
+      perform darkroom.notify_workers(v_task.job_no);
+    end if;
+  end loop;
+end
+$$;
+comment on function public.requeue_expired_tasks is 'Queues again what is held by workers that have fallen silent.';
+revoke all on function public.requeue_expired_tasks from public;
+grant execute on function public.requeue_expired_tasks to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/sweep_tasks.sql
+-- The slow repair behind everything: looks at the oldest Queued tasks and at all hints, and calls admit_tasks for the owners where
+-- something does not fit; makes missing generations. To be called about once a minute. Returns what it looked at and mended:
+-- anything but zero repairs is a fault of ours and worth an alarm. Owners that are busy come at the next call.
+create or replace function public.sweep_tasks(max_tasks integer default 20000)
+returns public.sweep_report
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_owner uuid;
+  v_report public.sweep_report := (0, 0, 0);
+begin
+  for v_owner in
+    with queued as (
+      select t.* from public.tasks t where t.status = 'Queued' order by t.created_at limit sweep_tasks.max_tasks
+    )
+    select q.owner_id from queued q
+    where not exists (select from darkroom.task_ready r
+        where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (q.owner_id, q.task_type, q.cost, q.created_at, q.job_no))
+      and not exists (select from darkroom.task_backlog b
+        where (b.owner_id, b.task_type, b.cost, b.created_at, b.job_no) = (q.owner_id, q.task_type, q.cost, q.created_at, q.job_no))
+      and not exists (select from darkroom.task_deps d where d.task_id = q.id)
+      and not exists (select from darkroom.task_delayed d where d.task_id = q.id)
+    union
+    select r.owner_id from darkroom.task_ready r
+    where not exists (select from public.tasks t where t.id = r.task_id and t.status = 'Queued')
+    union
+    select r.owner_id from (select distinct l.owner_id, l.cost from darkroom.task_ready l where l.parked) r
+    left join lateral darkroom.account(r.owner_id) a on true
+    where r.cost <= coalesce(a.balance_after - a.held_after, 0)
+    union
+    select b.owner_id from (select o.owner_id, o.task_type, o.cost, min(o.created_at) as oldest
+                            from darkroom.task_backlog o group by o.owner_id, o.task_type, o.cost) b
+    where not exists (select from darkroom.task_ready r
+                      where r.owner_id = b.owner_id and r.task_type = b.task_type and r.cost = b.cost)
+       or exists (select from darkroom.task_ready r
+                  where r.owner_id = b.owner_id and r.task_type = b.task_type and r.cost = b.cost and r.created_at > b.oldest)
+    union
+    select d.owner_id from darkroom.task_deps d
+    where not exists (select from public.tasks t where t.id = d.task_id and t.status = 'Queued')
+       or not exists (select from public.tasks t where t.id = d.dep_id and t.status in ('Queued', 'In Progress'))
+    order by 1
+  loop
+    v_report.checked := v_report.checked + 1;
+    if darkroom.lock_owner(v_owner, false) then
+      v_report.repaired := v_report.repaired + public.admit_tasks(v_owner);
+    end if;
+  end loop;
+
+  select count(*)::integer into v_report.admitted from public.repair_generations(null, 1000);
+  return v_report;
+end
+$$;
+comment on function public.sweep_tasks is 'Looks for anything the queue or the trigger missed, and mends it.';
+revoke all on function public.sweep_tasks from public;
+grant execute on function public.sweep_tasks to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/tick_ready_mark.sql
+-- Moves the mark where claims start reading: up to the oldest row they can see, and at least 3 s behind now. To be called about every
+-- 50 ms while claims happen (whole = false: from the mark upward), and every 2 s from the start (whole = true), which also mends a
+-- mark that is too high. Skips, and returns false, while a late row is being committed or another tick runs.
+-- Without ticks everything is right, but claims walk over the dead rows of claimed tasks while an old transaction pins them.
+create or replace function public.tick_ready_mark(whole boolean default false)
+returns boolean
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c_mark_lock constant bigint := 7235433876402729074;
+  v_mark bigint;
+  v_oldest timestamptz;
+  v_now timestamptz := clock_timestamp();
+begin
+  if not pg_try_advisory_xact_lock(c_mark_lock) then
+    return false;
+  end if;
+  v_mark := (select m.last_value from darkroom.ready_mark m);
+  select min(h.created_at) into v_oldest
+  from public.task_types ty
+  cross join lateral (
+    select r.created_at from darkroom.task_ready r
+    where r.task_type = ty.name and not r.parked
+      and r.created_at >= case when whole then '-infinity' else timestamptz 'epoch' + v_mark * interval '1 microsecond' end
+    order by r.created_at, r.job_no limit 1) h;
+  v_oldest := least(v_oldest, v_now - interval '3 seconds');
+  if whole or v_oldest > timestamptz 'epoch' + v_mark * interval '1 microsecond' then
+    perform setval('darkroom.ready_mark', greatest((extract(epoch from v_oldest) * 1000000)::bigint - 1, 0));
+  end if;
+  return true;
+end
+$$;
+comment on function public.tick_ready_mark is 'Moves the mark where claims start reading.';
+revoke all on function public.tick_ready_mark from public;
+grant execute on function public.tick_ready_mark to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/invariant_violations.sql
+-- Every row is a fault; empty when healthy. The rules are those of sql/README.md, by number. Reads everything: for tests, audits and
+-- alarms on small or copied databases, not for each minute of a large one.
+create or replace view public.invariant_violations with (security_invoker = true) as
+with newest as (
+  select distinct on (l.owner_id) l.* from public.credit_ledger l order by l.owner_id, l.seq desc
+), sums as (
+  select l.owner_id,
+    sum(case l.kind when 'grant' then l.amount when 'settle' then -l.amount else 0 end) as balance,
+    sum(case l.kind when 'hold' then l.amount when 'grant' then 0 else -l.amount end) as held,
+    count(*) as entries, min(l.seq) as first_seq, max(l.seq) as last_seq
+  from public.credit_ledger l group by l.owner_id
+), running as (
+  select t.owner_id, sum(t.cost) as cost from public.tasks t where t.status = 'In Progress' group by t.owner_id
+), places as (
+  select r.task_id, 'ready' as place from darkroom.task_ready r
+  union all select b.task_id, 'backlog' from darkroom.task_backlog b
+  union all select distinct d.task_id, 'deps' from darkroom.task_deps d
+  union all select d.task_id, 'delayed' from darkroom.task_delayed d
+), result_bearing as (
+  select t.*, ty.result_type from public.tasks t join public.task_types ty on ty.name = t.task_type
+  where ty.result_type is not null
+)
+-- 1. available >= 0; the newest ledger row is the sum of all; open holds are the running tasks that cost something
+select 1 as rule, n.owner_id, null::uuid as task_id, format('available is %s', n.balance_after - n.held_after) as violation
+from newest n where n.balance_after < n.held_after or n.held_after < 0
+union all
+select 1, n.owner_id, null, format('account %s/%s, entries add up to %s/%s', n.balance_after, n.held_after, s.balance, s.held)
+from newest n join sums s on s.owner_id = n.owner_id
+where (n.balance_after, n.held_after) <> (s.balance, s.held) or s.first_seq <> 1 or s.last_seq <> s.entries
+union all
+select 1, coalesce(r.owner_id, n.owner_id), null, format('running tasks cost %s, held %s', coalesce(r.cost, 0), coalesce(n.held_after, 0))
+from running r full join newest n on n.owner_id = r.owner_id where coalesce(r.cost, 0) <> coalesce(n.held_after, 0)
+union all
+-- 2. one settle per Complete priced task and none for others; an attempt is settled or released, once, after its hold
+select 2, t.owner_id, t.id, format('%s, cost %s, settled %s times', t.status, t.cost, count(l.*))
+from public.tasks t left join public.credit_ledger l on l.task_id = t.id and l.kind = 'settle'
+group by t.id having count(l.*) <> (t.status = 'Complete' and t.cost > 0)::integer
+union all
+select 2, l.owner_id, l.task_id, format('attempt %s: %s', l.attempt, string_agg(l.kind, ', ' order by l.seq))
+from public.credit_ledger l where l.kind <> 'grant' group by l.owner_id, l.task_id, l.attempt
+having string_agg(l.kind, ',' order by l.seq) not in ('hold', 'hold,settle', 'hold,release') or count(distinct l.amount) > 1
+union all
+-- 3. one generation per Complete result-bearing task with output, none for others; project and shot are the task's
+select 3, t.owner_id, t.id, format('%s generations', count(g.*))
+from result_bearing t left join public.generations g on g.source_task_id = t.id
+where t.status = 'Complete' and btrim(t.output_location) <> ''
+group by t.owner_id, t.id having count(g.*) <> 1
+union all
+select 3, g.owner_id, g.source_task_id, 'generation of a task that is not Complete, or not of its project'
+from public.generations g left join result_bearing t on t.id = g.source_task_id
+where g.source_task_id is not null
+  and (t.id is null or t.status <> 'Complete' or not t.generation_created or t.project_id <> g.project_id or t.owner_id <> g.owner_id)
+union all
+select 3, g.owner_id, g.source_task_id, format('on shot %s of another project', sg.shot_id)
+from public.shot_generations sg join public.generations g on g.id = sg.generation_id join public.shots s on s.id = sg.shot_id
+where s.project_id <> g.project_id or sg.project_id <> g.project_id
+union all
+-- 4. an In Progress task has a worker; its attempt is the number of its ended attempts, plus one while it runs
+select 4, t.owner_id, t.id, 'In Progress without a registered worker'
+from public.tasks t where t.status = 'In Progress' and not exists (select from public.workers w where w.id = t.worker_id)
+union all
+select 4, t.owner_id, t.id, format('%s, attempt %s, %s ended', t.status, t.attempt, count(a.*))
+from public.tasks t left join public.task_attempts a on a.task_id = t.id
+group by t.id having t.attempt <> count(a.*) + (t.status = 'In Progress')::integer
+union all
+-- 5. a Queued task stands in exactly one place, the right one; nothing else stands anywhere; the backlog is younger than ready; what can be paid is shown
+select 5, t.owner_id, t.id, format('Queued, stands in %s', coalesce(string_agg(p.place, ', '), 'no place'))
+from public.tasks t left join places p on p.task_id = t.id
+where t.status = 'Queued' group by t.owner_id, t.id having count(p.place) <> 1
+union all
+select 5, t.owner_id, p.task_id, format('%s, stands in %s', coalesce(t.status, 'no task'), p.place)
+from places p left join public.tasks t on t.id = p.task_id where t.status is distinct from 'Queued'
+union all
+select 5, d.owner_id, d.task_id, format('waits for %s, which has ended', d.dep_id)
+from darkroom.task_deps d where not exists (select from public.tasks t where t.id = d.dep_id and t.status in ('Queued', 'In Progress'))
+union all
+select 5, q.owner_id, q.task_id, 'ready or backlog row differs from its task'
+from (select r.owner_id, r.task_type, r.cost, r.created_at, r.job_no, r.task_id from darkroom.task_ready r
+      union all select b.* from darkroom.task_backlog b) q
+join public.tasks t on t.id = q.task_id
+where (t.owner_id, t.task_type, t.cost, t.created_at, t.job_no) <> (q.owner_id, q.task_type, q.cost, q.created_at, q.job_no)
+union all
+select 5, b.owner_id, b.task_id, 'backlog, but not younger than every ready row of its lane'
+from darkroom.task_backlog b
+where not exists (select from darkroom.task_ready r where (r.owner_id, r.task_type, r.cost) = (b.owner_id, b.task_type, b.cost))
+   or exists (select from darkroom.task_ready r where (r.owner_id, r.task_type, r.cost) = (b.owner_id, b.task_type, b.cost)
+              and (r.created_at, r.job_no) > (b.created_at, b.job_no))
+union all
+select 5, r.owner_id, r.task_id, 'parked, but affordable'
+from darkroom.task_ready r left join newest n on n.owner_id = r.owner_id
+where r.parked and r.cost <= coalesce(n.balance_after - n.held_after, 0)
+union all
+-- 6. the events of a task, folded, give its row
+select 6, t.owner_id, t.id, 'its events do not add up to its row'
+from public.tasks t
+left join lateral (select darkroom.fold_events(array_agg(e.data order by e.id)) as row
+                   from darkroom.task_events e where e.row_id = t.id::text and e.table_name = 'tasks') f on true
+where f.row is distinct from to_jsonb(t);
+comment on view public.invariant_violations is 'Every row is a fault; empty when healthy.';
+revoke all on public.invariant_violations from public;
+grant select on public.invariant_violations to service_role;
+-- +goose StatementEnd
+
+-- +goose Down
+set local check_function_bodies = off;
+
+-- +goose StatementBegin
+drop view public.invariant_violations;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.tick_ready_mark(boolean);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.sweep_tasks(integer);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.requeue_expired_tasks(integer);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.report_progress(uuid,text,integer,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.repair_generations(uuid,integer);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.release_task(uuid,text,integer,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.register_worker(text,text[],text[],interval,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.process_completed_task(uuid,jsonb,text,integer);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.list_generations(uuid,uuid,integer,timestamp with time zone);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.heartbeat_worker(text,jsonb,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.grant_credits(uuid,numeric,text,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.get_task(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.get_dependency_outputs(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.get_credits(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.fail_task(uuid,text,text,integer,boolean,interval);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.expand_travel_orchestrator(uuid,text,integer);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.create_user(uuid,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.create_tasks(public.new_task[]);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.create_task(uuid,text,jsonb,uuid,text,jsonb,uuid[],text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.create_shot(uuid,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.create_project(uuid,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.create_generation_on_task_complete();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.complete_tasks(text,public.completion[]);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.complete_task(uuid,text,text,integer,jsonb,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.claim_next_tasks(text,integer);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.claim_next_task(text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.cancel_task(uuid,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.calculate_task_cost(text,jsonb,text,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.broadcast_task_status_update();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.arm_event_bell();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.admit_tasks(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.admit_due_tasks(integer);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.unpark_lanes(uuid,numeric);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.ring_event_bell();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.resolve_task_type(text,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.requeue_task(public.tasks,text,text,interval);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.release_dependents(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.refill_lane(uuid,text,numeric,timestamp with time zone,bigint,boolean);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.price_of(public.task_types,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.prepare_task();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.notify_workers(bigint);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.lower_ready_mark(timestamp with time zone);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.log_row_change();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.log_generation_error(public.tasks,text,text,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.lock_owner(uuid,boolean,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.lock_held_task(uuid,text,integer,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.lease_end(public.tasks,public.workers);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.insert_generation(public.tasks,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.has_live_children(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.fold_events(jsonb[]);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.finish_orchestrator(public.tasks);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.find_shot(public.tasks,text[]);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.fill_shot_generation();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.fill_generation();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.file_task(public.tasks);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.file_new_task();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.end_attempt(public.tasks,text,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.drop_from_queue(public.tasks);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.close_tasks(uuid,uuid,text,text,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.check_travel(integer,jsonb,jsonb,jsonb,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.check_params(public.task_types,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.as_uuid(jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.append_ledger(uuid,text,numeric,uuid,integer,text,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.account(uuid);
+-- +goose StatementEnd

@@ -1,0 +1,38 @@
+-- +goose Up
+-- The triggers. Their functions stand in sql/.
+
+-- A new task is checked before it is stored, and filed in the queue when its transaction commits.
+create trigger prepare_task before insert on public.tasks
+  for each row execute function darkroom.prepare_task();
+create constraint trigger file_new_task after insert on public.tasks deferrable initially deferred
+  for each row execute function darkroom.file_new_task();
+
+-- Named in the spec: a finished task becomes a generation, and each change is broadcast.
+create trigger create_generation_on_task_complete before update on public.tasks
+  for each row when (new.status = 'Complete' and not new.generation_created)
+  execute function public.create_generation_on_task_complete();
+create trigger broadcast_task_status_update after insert or update or delete on public.tasks
+  for each row execute function public.broadcast_task_status_update();
+
+create trigger fill_generation before insert on public.generations
+  for each row execute function darkroom.fill_generation();
+create trigger fill_shot_generation before insert or update on public.shot_generations
+  for each row execute function darkroom.fill_shot_generation();
+
+create trigger log_generations after insert or update or delete on public.generations
+  for each row execute function darkroom.log_row_change('generations');
+create trigger log_shot_generations after insert or update or delete on public.shot_generations
+  for each row execute function darkroom.log_row_change('shot_generations');
+create trigger log_credits after insert on public.credit_ledger
+  for each row execute function darkroom.log_row_change('credit_ledger');
+
+-- +goose Down
+drop trigger log_credits on public.credit_ledger;
+drop trigger log_shot_generations on public.shot_generations;
+drop trigger log_generations on public.generations;
+drop trigger fill_shot_generation on public.shot_generations;
+drop trigger fill_generation on public.generations;
+drop trigger broadcast_task_status_update on public.tasks;
+drop trigger create_generation_on_task_complete on public.tasks;
+drop trigger file_new_task on public.tasks;
+drop trigger prepare_task on public.tasks;

@@ -1,0 +1,13 @@
+-- Hands this worker the oldest task it may run, In Progress; no row when there is none. See claim_next_tasks.
+create or replace function public.claim_next_task(worker_id text)
+returns setof public.tasks
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query select * from public.claim_next_tasks(claim_next_task.worker_id, 1);
+end
+$$;
+comment on function public.claim_next_task is 'Hands a worker its next task, oldest first, and holds its cost.';
+revoke all on function public.claim_next_task from public;
+grant execute on function public.claim_next_task to worker, service_role;

@@ -1,0 +1,167 @@
+-- Hands this worker up to max_tasks tasks, oldest first, and returns them In Progress, each with its attempt number: the fence
+-- that heartbeat, progress, completion, failure and release must carry. No row: nothing this worker may run can be claimed now.
+--
+-- A task is handed out when it is Queued, what it waits for is Complete, its type is one the worker runs, and its owner's
+-- available credits cover its cost; then the cost is held. Among those the oldest is taken, but for what another claim has
+-- locked at that moment. A batch may hold less than max_tasks although more could be claimed: ask again.
+--
+-- The queue is a hint (darkroom.task_ready), the row is the truth: all is decided again under the owner's lock. It waits for that
+-- lock 250 ms at most, and only while it holds no other; then it takes somebody else's task.
+-- Raises TD003 (max_tasks), TD022 (unknown worker), TD050 (isolation). Workers may call it.
+create or replace function public.claim_next_tasks(worker_id text, max_tasks integer default 1)
+returns setof public.tasks
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+-- Planned once, for any size of the tables: a plan made when they were empty must not be a scan.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  v_types text[];
+  v_mark timestamptz;
+  v_head record;
+  v_found darkroom.task_ready[];
+  v_picked darkroom.task_ready[];
+  v_busy uuid[] := array[]::uuid[];      -- owners whose lock could not be had
+  v_locked uuid[] := array[]::uuid[];    -- owners whose lock we hold
+  v_owner uuid;
+  v_count integer := 0;
+  v_armed boolean := false;
+  v_lane darkroom.task_ready;
+begin
+  -- guard
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'Wrong transaction isolation' using errcode = 'TD050',
+      detail = format('This transaction is %s; a claim needs read committed.', current_setting('transaction_isolation')),
+      hint = 'Call it in a transaction of its own, with the default isolation.';
+  end if;
+  if max_tasks is null or max_tasks not between 1 and 1000 then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = 'max_tasks must be 1 to 1000.';
+  end if;
+  select array_agg(ty.name order by ty.name) into v_types
+  from public.workers w left join public.task_types ty
+    on (ty.route = 'any' or ty.route = any (w.capabilities)) and (w.task_types is null or ty.name = any (w.task_types))
+  where w.id = claim_next_tasks.worker_id;
+  if v_types is null then
+    raise exception 'Unknown worker' using errcode = 'TD022',
+      detail = format('No worker "%s" is registered.', left(claim_next_tasks.worker_id, 200)), hint = 'Call register_worker first.';
+  end if;
+
+  loop
+    -- pick and lock the oldest ready rows: types in the order of their heads, each only as far as it can beat what is picked
+    v_mark := timestamptz 'epoch' + (select m.last_value from darkroom.ready_mark m) * interval '1 microsecond';
+    v_picked := '{}';
+    for v_head in
+      select ty.name, h.created_at, h.job_no
+      from unnest(v_types) as ty (name)
+      cross join lateral (select r.created_at, r.job_no from darkroom.task_ready r
+                          where r.task_type = ty.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
+                          order by r.created_at, r.job_no limit 1) h
+      order by h.created_at, h.job_no
+    loop
+      exit when cardinality(v_picked) = max_tasks
+        and (v_head.created_at, v_head.job_no) > (v_picked[max_tasks].created_at, v_picked[max_tasks].job_no);
+      select array_agg(l.r) into v_found
+      from (select r from darkroom.task_ready r
+            where r.task_type = v_head.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
+            order by r.created_at, r.job_no limit max_tasks
+            for update skip locked) l;
+      if cardinality(v_picked) = 0 then
+        v_picked := coalesce(v_found, '{}');
+      else
+        select array_agg(m.r) into v_picked
+        from (select f as r from unnest(v_picked || v_found) f order by f.created_at, f.job_no limit max_tasks) m;
+      end if;
+    end loop;
+
+    if cardinality(v_picked) = 0 then
+      -- Nothing there. Ask to be woken, then look once more: what came in between has rung no bell.
+      exit when v_armed;
+      v_armed := true;
+      if (select b.last_value from darkroom.worker_bell b) <> 2 then
+        perform setval('darkroom.worker_bell', 2);
+      end if;
+      continue;
+    end if;
+
+    -- lock the owners
+    for v_owner in
+      select p.owner_id from unnest(v_picked) p where p.owner_id <> all (v_locked) group by p.owner_id
+      order by min(p.created_at), p.owner_id
+    loop
+      if darkroom.lock_owner(v_owner, cardinality(v_locked) = 0, '250ms') then
+        v_locked := v_locked || v_owner;
+      else
+        v_busy := v_busy || v_owner;
+      end if;
+    end loop;
+
+    -- claim: what its owner can pay in order of age, if the task is still Queued; hold its cost; take it out of the queue
+    return query
+    with mine as (
+      select p.*, sum(p.cost) over (partition by p.owner_id order by p.created_at, p.job_no) as upto
+      from unnest(v_picked) p
+      where p.owner_id = any (v_locked)
+    ), accounts as (
+      select o.owner_id, a.seq, a.balance_after, a.held_after
+      from (select distinct m.owner_id from mine m where m.cost > 0) o
+      cross join lateral (select l.* from public.credit_ledger l where l.owner_id = o.owner_id order by l.seq desc limit 1) a
+    ), claimed as (
+      update public.tasks t
+      set status = 'In Progress', worker_id = claim_next_tasks.worker_id, claimed_at = clock_timestamp(), attempt = t.attempt + 1,
+          progress = null, run_after = null, updated_at = clock_timestamp()
+      from mine m left join accounts a on a.owner_id = m.owner_id
+      where t.id = m.task_id and t.status = 'Queued' and (m.cost = 0 or m.upto <= a.balance_after - a.held_after)
+      returning t.*
+    ), holds as (
+      insert into public.credit_ledger (owner_id, seq, kind, amount, balance_after, held_after, task_id, attempt)
+      select c.owner_id, a.seq + row_number() over w, 'hold', c.cost, a.balance_after, a.held_after + sum(c.cost) over w, c.id, c.attempt
+      from claimed c join accounts a on a.owner_id = c.owner_id
+      where c.cost > 0
+      window w as (partition by c.owner_id order by c.created_at, c.job_no)
+    ), gone as (
+      delete from darkroom.task_ready r using claimed c
+      where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (c.owner_id, c.task_type, c.cost, c.created_at, c.job_no)
+    )
+    select c.* from claimed c order by c.created_at, c.job_no;
+    get diagnostics v_count = row_count;
+
+    -- Of the rest, what is no longer Queued leaves the queue, and lanes that cannot be paid are parked.
+    if v_count < cardinality(v_picked) then
+      delete from darkroom.task_ready r using unnest(v_picked) p
+      where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no)
+        and p.owner_id = any (v_locked)
+        and not exists (select from public.tasks t where t.id = p.task_id and t.status = 'Queued');
+
+      with broke as (
+        select l.* from (select distinct p.owner_id, p.task_type, p.cost from unnest(v_picked) p where p.owner_id = any (v_locked)) p
+        left join lateral darkroom.account(p.owner_id) a on true
+        join darkroom.task_ready l on l.owner_id = p.owner_id and l.task_type = p.task_type and l.cost = p.cost
+        where not l.parked and l.cost > coalesce(a.balance_after - a.held_after, 0)
+        for update of l skip locked
+      )
+      update darkroom.task_ready r set parked = true from broke b
+      where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (b.owner_id, b.task_type, b.cost, b.created_at, b.job_no);
+    end if;
+
+    -- refill the lanes that rows have left
+    for v_lane in
+      select distinct on (p.owner_id, p.task_type, p.cost) p.* from unnest(v_picked) p
+      where p.owner_id = any (v_locked) and not exists (
+        select from darkroom.task_ready r
+        where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no))
+      order by p.owner_id, p.task_type, p.cost, p.created_at desc, p.job_no desc
+    loop
+      perform darkroom.refill_lane(v_lane.owner_id, v_lane.task_type, v_lane.cost, v_lane.created_at, v_lane.job_no, false);
+    end loop;
+
+    exit when v_count > 0;
+  end loop;
+end
+$$;
+comment on function public.claim_next_tasks is 'Hands a worker its next tasks, oldest first, and holds their cost.';
+revoke all on function public.claim_next_tasks from public;
+grant execute on function public.claim_next_tasks to worker, service_role;

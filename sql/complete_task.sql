@@ -1,0 +1,59 @@
+-- Completes a running task in one transaction: status, output, the hold settled, the generation and its shot link (by the trigger
+-- create_generation_on_task_complete), what waited for it, its orchestrator, the events. Returns the task.
+--
+-- worker_id and attempt are the fence, as the claim gave them. Without them the present holder is meant: only for callers that
+-- cannot know them. A repeat by the same attempt answers as the first did and changes nothing.
+-- Raises TD003 (metadata is no object), TD006 (a type that makes a generation needs an output), TD021 (no such task), TD031 (lease
+-- lost) and TD032 (it has ended otherwise). Writes tasks, task_attempts, credit_ledger, generations, shot_generations, the queue.
+create or replace function public.complete_task(
+  task_id uuid, output_location text, worker_id text default null, attempt integer default null,
+  metadata jsonb default '{}', thumbnail_url text default null)
+returns public.tasks
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_before public.tasks;
+  v_task public.tasks;
+begin
+  -- guard
+  if jsonb_typeof(coalesce(complete_task.metadata, '{}')) <> 'object' or octet_length(complete_task.metadata::text) > 65536 then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = 'metadata must be a JSON object of up to 64 kB.';
+  end if;
+  if coalesce(btrim(complete_task.output_location), '') = '' then
+    select t.* into v_task from public.tasks t join public.task_types ty on ty.name = t.task_type
+    where t.id = complete_task.task_id and ty.result_type is not null;
+    if found then
+      raise exception 'Missing output' using errcode = 'TD006',
+        detail = format('A %s is complete only with an output_location.', v_task.task_type), hint = 'Send output_location, or call fail_task.';
+    end if;
+  end if;
+
+  -- lock
+  v_before := darkroom.lock_held_task(complete_task.task_id, complete_task.worker_id, complete_task.attempt, 'complete');
+  if v_before.status <> 'In Progress' then
+    if complete_task.attempt is null and v_before.output_location is distinct from complete_task.output_location then
+      raise exception 'Task has ended' using errcode = 'TD032',
+        detail = format('Task %s is Complete with another output.', v_before.id), hint = 'Terminal states are closed: nothing was changed.';
+    end if;
+    return v_before;
+  end if;
+
+  -- write
+  update public.tasks t
+  set status = 'Complete', output_location = complete_task.output_location, thumbnail_url = complete_task.thumbnail_url,
+      metadata = coalesce(complete_task.metadata, '{}'), error_message = null, completed_at = clock_timestamp(), updated_at = clock_timestamp()
+  where t.id = v_before.id
+  returning t.* into v_task;
+  perform darkroom.end_attempt(v_before, 'complete');
+  perform darkroom.release_dependents(v_task.id);
+  if v_task.orchestrator_task_id is not null then
+    perform darkroom.finish_orchestrator(v_task);
+  end if;
+  return v_task;
+end
+$$;
+comment on function public.complete_task is 'Completes a running task: output, credits, generation and events in one transaction.';
+revoke all on function public.complete_task from public;
+grant execute on function public.complete_task to worker, service_role;

@@ -1,0 +1,30 @@
+-- Appends one ledger entry and so moves the account. The caller holds the owner's lock.
+-- Where available credits rise, the lanes that can now be paid are put back in the claim's sight.
+create or replace function darkroom.append_ledger(
+  p_owner uuid, p_kind text, p_amount numeric, p_task uuid default null, p_attempt integer default null,
+  p_idempotency_key text default null, p_note text default null)
+returns public.credit_ledger
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_before public.credit_ledger;
+  v_entry public.credit_ledger;
+begin
+  select l.* into v_before from public.credit_ledger l where l.owner_id = p_owner order by l.seq desc limit 1;
+  insert into public.credit_ledger as l
+    (owner_id, seq, kind, amount, balance_after, held_after, task_id, attempt, idempotency_key, note)
+  values (p_owner, coalesce(v_before.seq, 0) + 1, p_kind, p_amount,
+          coalesce(v_before.balance_after, 0) + case p_kind when 'grant' then p_amount when 'settle' then -p_amount else 0 end,
+          coalesce(v_before.held_after, 0) + case p_kind when 'hold' then p_amount when 'grant' then 0 else -p_amount end,
+          p_task, p_attempt, p_idempotency_key, p_note)
+  returning * into v_entry;
+
+  if p_kind in ('grant', 'release') then
+    perform darkroom.unpark_lanes(p_owner, v_entry.balance_after - v_entry.held_after);
+  end if;
+  return v_entry;
+end
+$$;
+comment on function darkroom.append_ledger is 'Appends one ledger entry; the caller holds the owner''s lock.';
+revoke all on function darkroom.append_ledger from public;

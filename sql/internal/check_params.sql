@@ -1,0 +1,37 @@
+-- Refuses params that are no object, too large, too deep, or lack what the type requires: TD003, TD004.
+create or replace function darkroom.check_params(p_type public.task_types, p_params jsonb)
+returns void
+language plpgsql immutable
+set search_path = ''
+as $$
+declare
+  c_max_bytes constant integer := 1048576;
+  c_max_depth constant integer := 32;
+  v_path text;
+  v_found jsonb;
+begin
+  if p_params is null or jsonb_typeof(p_params) <> 'object' then
+    raise exception 'Missing required fields' using errcode = 'TD001',
+      detail = 'params (input) must be a JSON object.', hint = 'Send {} if there is nothing to say.';
+  end if;
+  if octet_length(p_params::text) > c_max_bytes then
+    raise exception 'Params too large' using errcode = 'TD004',
+      detail = format('params may be up to %s bytes as text.', c_max_bytes), hint = 'Upload large inputs and send their location.';
+  end if;
+  -- $.**{n} is what lies n levels down; nothing may lie deeper than the limit.
+  if jsonb_path_exists(p_params, '$.**{33}') then
+    raise exception 'Params too large' using errcode = 'TD004',
+      detail = format('params may be nested up to %s levels.', c_max_depth), hint = 'Flatten the structure.';
+  end if;
+
+  foreach v_path in array p_type.required_params loop
+    v_found := p_params #> string_to_array(v_path, '.');
+    if v_found is null or v_found in ('null'::jsonb, '""'::jsonb) then
+      raise exception 'Missing required fields' using errcode = 'TD001',
+        detail = format('%s needs params.%s.', p_type.name, v_path), hint = 'Required params stand in task_types.required_params.';
+    end if;
+  end loop;
+end
+$$;
+comment on function darkroom.check_params is 'Refuses params that are too large, too deep or incomplete for the type.';
+revoke all on function darkroom.check_params from public;

@@ -1,0 +1,20 @@
+-- Deferred trigger after insert on tasks: files the task at COMMIT, so that a long transaction of an app holds its owner's
+-- lock for milliseconds only, and a task that commits late still stands in its place.
+create or replace function darkroom.file_new_task()
+returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_task public.tasks;
+begin
+  perform darkroom.lock_owner(new.owner_id);
+  select t.* into v_task from public.tasks t where t.id = new.id and t.status = 'Queued';
+  if found then
+    perform darkroom.file_task(v_task);
+  end if;
+  return null;
+end
+$$;
+comment on function darkroom.file_new_task is 'Files a new task in the queue at commit.';
+revoke all on function darkroom.file_new_task from public;

@@ -1,0 +1,74 @@
+-- Gives a Queued task its one place: delayed, deps, ready or backlog. The caller holds the owner's lock.
+-- Returns where: 'delayed', 'deps', 'ready', 'backlog', or 'failed' when a dependency already ended badly.
+--
+-- Ready holds the oldest of each lane, up to 16; the backlog is always younger. An older arrival (a retry, a late commit)
+-- goes straight to ready, so the oldest of a lane never has to be looked for.
+create or replace function darkroom.file_task(p_task public.tasks)
+returns text
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  c_window constant integer := 16;
+  v_mark timestamptz;
+  v_window darkroom.task_ready[];
+  v_dead record;
+  v_parked boolean := false;
+begin
+  if p_task.run_after > clock_timestamp() then
+    insert into darkroom.task_delayed (owner_id, task_id, run_after) values (p_task.owner_id, p_task.id, p_task.run_after);
+    return 'delayed';
+  end if;
+
+  if p_task.dependant_on is not null then
+    select d.id, d.task_type, d.status into v_dead
+    from public.tasks d where d.id = any (p_task.dependant_on) and d.status in ('Failed', 'Cancelled') limit 1;
+    if found then
+      perform darkroom.close_tasks(p_task.owner_id, p_task.id, 'Failed', format('Waits for task %s (%s), which is %s.', v_dead.id, v_dead.task_type, v_dead.status), 'failed');
+      return 'failed';
+    end if;
+    insert into darkroom.task_deps (owner_id, dep_id, task_id)
+    select p_task.owner_id, d.id, p_task.id
+    from public.tasks d where d.id = any (p_task.dependant_on) and d.status <> 'Complete';
+    if found then
+      return 'deps';
+    end if;
+  end if;
+
+  -- The lane's window, youngest first. Dead rows of claimed tasks lie at its old end: the mark keeps the look-up from walking over
+  -- them. Parked rows may be older than the mark.
+  v_mark := timestamptz 'epoch' + (select m.last_value from darkroom.ready_mark m) * interval '1 microsecond';
+  select array_agg(w.r order by (w.r).created_at desc, (w.r).job_no desc) into v_window
+  from (
+    (select r from darkroom.task_ready r
+     where r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost and r.created_at >= v_mark
+     order by r.created_at desc, r.job_no desc limit c_window)
+    union all
+    (select r from darkroom.task_ready r
+     where r.parked and r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost
+       and r.created_at < v_mark)
+  ) w;
+
+  if (p_task.created_at, p_task.job_no) > (v_window[1].created_at, v_window[1].job_no)
+     and (cardinality(v_window) >= c_window or exists (
+       select from darkroom.task_backlog b
+       where b.owner_id = p_task.owner_id and b.task_type = p_task.task_type and b.cost = p_task.cost
+         and (b.created_at, b.job_no) > (v_window[1].created_at, v_window[1].job_no))) then
+    insert into darkroom.task_backlog (owner_id, task_type, cost, created_at, job_no, task_id)
+    values (p_task.owner_id, p_task.task_type, p_task.cost, p_task.created_at, p_task.job_no, p_task.id);
+    return 'backlog';
+  end if;
+
+  -- A lane is parked as a whole, but credits may have come while a row of it stood locked.
+  if v_window[1].parked then
+    select coalesce(a.balance_after - a.held_after, 0) < p_task.cost into v_parked from darkroom.account(p_task.owner_id) a;
+  end if;
+  insert into darkroom.task_ready (owner_id, task_type, cost, created_at, job_no, task_id, parked)
+  values (p_task.owner_id, p_task.task_type, p_task.cost, p_task.created_at, p_task.job_no, p_task.id, v_parked);
+  perform darkroom.lower_ready_mark(p_task.created_at);
+  perform darkroom.notify_workers();
+  return 'ready';
+end
+$$;
+comment on function darkroom.file_task is 'Gives a Queued task its one place in the queue; the caller holds the owner''s lock.';
+revoke all on function darkroom.file_task from public;

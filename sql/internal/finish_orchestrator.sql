@@ -1,0 +1,36 @@
+-- After a child completed: completes its orchestrator when the tree is done, with the output of the stitch. A tree without a
+-- stitch is done when all the segments it was priced for are, with the output of the last one. The caller holds the owner's lock.
+create or replace function darkroom.finish_orchestrator(p_child public.tasks)
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_before public.tasks;
+  v_done bigint;
+begin
+  if p_child.task_type <> 'travel_stitch' then
+    if exists (select from public.tasks c where c.orchestrator_task_id = p_child.orchestrator_task_id
+               and (c.task_type = 'travel_stitch' or c.status in ('Queued', 'In Progress'))) then
+      return;
+    end if;
+    select count(*) into v_done from public.tasks c
+    where c.orchestrator_task_id = p_child.orchestrator_task_id and c.status = 'Complete';
+  end if;
+
+  select t.* into v_before from public.tasks t
+  where t.id = p_child.orchestrator_task_id and t.status = 'In Progress' for update;
+  if not found or v_done < (v_before.params #>> '{orchestrator_details,num_new_segments_to_generate}')::integer then
+    return;
+  end if;
+
+  update public.tasks t
+  set status = 'Complete', output_location = p_child.output_location, thumbnail_url = p_child.thumbnail_url, error_message = null,
+      progress = jsonb_build_object('percent', 100), completed_at = clock_timestamp(), updated_at = clock_timestamp()
+  where t.id = v_before.id;
+  perform darkroom.end_attempt(v_before, 'complete');
+  perform darkroom.release_dependents(v_before.id);
+end
+$$;
+comment on function darkroom.finish_orchestrator is 'Completes an orchestrator when its tree is done; the caller holds the owner''s lock.';
+revoke all on function darkroom.finish_orchestrator from public;

@@ -1,0 +1,18 @@
+-- Lays the data of a row's events one over the other, oldest first: the row as it is now.
+create or replace function darkroom.fold_events(p_data jsonb[])
+returns jsonb
+language plpgsql immutable
+set search_path = ''
+as $$
+declare
+  v_row jsonb := jsonb_build_object();
+  v_data jsonb;
+begin
+  foreach v_data in array coalesce(p_data, array[]::jsonb[]) loop
+    v_row := v_row || v_data;
+  end loop;
+  return v_row;
+end
+$$;
+comment on function darkroom.fold_events is 'Folds the events of a row into the row.';
+revoke all on function darkroom.fold_events from public;

@@ -1,0 +1,41 @@
+-- Locks the owner of a task, then the task, and checks the fence: it must be In Progress under this worker and attempt.
+-- Without worker and attempt the present holder is meant. Raises TD021 (no such task), TD031 (the lease is lost: another attempt,
+-- another worker, or queued again) and TD032 (it has ended).
+-- p_repeat: when this very attempt has ended with that outcome already, the task is returned as it is, not In Progress: the caller
+-- repeats itself, and is answered as before. Looked up under the lock, because the first call may be on its way still.
+create or replace function darkroom.lock_held_task(p_task uuid, p_worker text, p_attempt integer, p_repeat text default null)
+returns public.tasks
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_owner uuid;
+  v_task public.tasks;
+begin
+  select t.owner_id into v_owner from public.tasks t where t.id = p_task;
+  if not found then
+    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', p_task);
+  end if;
+
+  perform darkroom.lock_owner(v_owner);
+  select t.* into v_task from public.tasks t where t.id = p_task for update;
+
+  if v_task.status <> 'In Progress' and exists (
+       select from public.task_attempts a where a.task_id = p_task and a.attempt = v_task.attempt and a.outcome = p_repeat
+         and a.attempt = coalesce(p_attempt, a.attempt) and a.worker_id = coalesce(p_worker, a.worker_id)) then
+    return v_task;
+  elsif coalesce(p_worker <> v_task.worker_id, p_worker is not null) or coalesce(p_attempt <> v_task.attempt, p_attempt is not null)
+     or v_task.status = 'Queued' then
+    raise exception 'Lease lost' using errcode = 'TD031',
+      detail = format('Task %s is %s, attempt %s, worker %s; not attempt %s of worker %s.', p_task, v_task.status, v_task.attempt,
+                      coalesce(v_task.worker_id, 'none'), coalesce(p_attempt::text, 'unnamed'), coalesce(p_worker, 'unnamed')),
+      hint = 'Stop working on it: nothing was changed.';
+  elsif v_task.status <> 'In Progress' then
+    raise exception 'Task has ended' using errcode = 'TD032',
+      detail = format('Task %s is %s.', p_task, v_task.status), hint = 'Terminal states are closed: nothing was changed.';
+  end if;
+  return v_task;
+end
+$$;
+comment on function darkroom.lock_held_task is 'Locks owner and task and checks the fence of (worker, attempt).';
+revoke all on function darkroom.lock_held_task from public;

@@ -1,0 +1,51 @@
+-- Makes a worker known, or says that it started anew; returns its row. What it held before is lost work: queued again at once,
+-- counted as a failed attempt. To be called when a worker starts, before its first claim.
+-- capabilities: routes it serves besides 'any' (travel types want wan2gp). task_types: the only types it wants; null for all that
+-- its capabilities allow. lease_timeout: how long it may be silent; 30 minutes unless it sends heartbeats more often.
+-- Raises TD003 for an id, a list or a lease out of bounds. Writes workers, and the tasks it held.
+create or replace function public.register_worker(
+  worker_id text, capabilities text[] default '{}', task_types text[] default null,
+  lease_timeout interval default interval '30 minutes', info jsonb default '{}')
+returns public.workers
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_lease interval := coalesce(register_worker.lease_timeout, interval '30 minutes');
+  v_worker public.workers;
+  v_held record;
+  v_task public.tasks;
+begin
+  if length(coalesce(register_worker.worker_id, '')) not between 1 and 200
+     or v_lease not between interval '1 second' and interval '1 day'
+     or cardinality(register_worker.capabilities) > 100 or cardinality(register_worker.task_types) > 1000 then
+    raise exception 'Invalid params' using errcode = 'TD003',
+      detail = 'worker_id needs 1 to 200 characters, lease_timeout 1 second to 1 day, and the lists must be short.';
+  end if;
+
+  insert into public.workers as w (id, capabilities, task_types, lease_timeout, info, running, last_heartbeat)
+  values (register_worker.worker_id, coalesce(register_worker.capabilities, '{}'), register_worker.task_types,
+          v_lease, coalesce(register_worker.info, '{}'), '{}', clock_timestamp())
+  on conflict (id) do update
+  set capabilities = excluded.capabilities, task_types = excluded.task_types, lease_timeout = excluded.lease_timeout,
+      info = excluded.info, running = '{}', last_heartbeat = excluded.last_heartbeat
+  returning w.* into v_worker;
+
+  for v_held in
+    select t.owner_id, t.id from public.tasks t
+    where t.worker_id = register_worker.worker_id and t.status = 'In Progress' order by t.owner_id, t.id
+  loop
+    perform darkroom.lock_owner(v_held.owner_id);
+    select t.* into v_task from public.tasks t
+    where t.id = v_held.id and t.status = 'In Progress' and t.worker_id = register_worker.worker_id for update;
+    if found and not darkroom.has_live_children(v_task.id) then
+      perform darkroom.requeue_task(v_task, 'lost', format('Worker %s started anew and lost it.', v_task.worker_id));
+    end if;
+  end loop;
+  return v_worker;
+end
+$$;
+comment on function public.register_worker is 'Makes a worker known; what it held before is queued again.';
+revoke all on function public.register_worker from public;
+grant execute on function public.register_worker to worker, service_role;

@@ -1,0 +1,23 @@
+-- Writes how far the running attempt is: {"percent", "value", "max", "phase"}, shown in the task and the event log.
+-- Fenced in the statement that writes. Raises TD003 (no object, or over 4 kB), TD021, TD031 (lease lost), TD032 (ended).
+create or replace function public.report_progress(task_id uuid, worker_id text, attempt integer, progress jsonb)
+returns void
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if progress is null or jsonb_typeof(progress) <> 'object' or octet_length(progress::text) > 4096 then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = 'progress must be a JSON object of up to 4 kB.';
+  end if;
+  update public.tasks t set progress = report_progress.progress, updated_at = clock_timestamp()
+  where t.id = report_progress.task_id and t.status = 'In Progress'
+    and t.worker_id = report_progress.worker_id and t.attempt = report_progress.attempt;
+  if not found then
+    perform darkroom.lock_held_task(report_progress.task_id, coalesce(report_progress.worker_id, ''), coalesce(report_progress.attempt, 0));
+  end if;
+end
+$$;
+comment on function public.report_progress is 'Writes how far a running attempt is.';
+revoke all on function public.report_progress from public;
+grant execute on function public.report_progress to worker, service_role;

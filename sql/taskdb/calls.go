@@ -1,0 +1,42 @@
+package taskdb
+
+// call is one SQL function and the statement that calls it.
+type call struct {
+	function string
+	sql      string
+}
+
+// The statements, one per function. contract_test.go holds them against the database.
+var (
+	callCalculateTaskCost    = call{"calculate_task_cost", "select calculate_task_cost(tool_id => $1, input => $2, task_type => $3, params => $4)"}
+	callCreateTask           = call{"create_task", "select * from create_task(project_id => $1, tool_id => $2, input => $3, task_id => $4, task_type => $5, params => $6, dependant_on => $7, idempotency_key => $8)"}
+	callCreateTasks          = call{"create_tasks", "select * from create_tasks(tasks => array(select t from jsonb_populate_recordset(null::new_task, $1) t))"}
+	callGetTask              = call{"get_task", "select * from get_task(task_id => $1)"}
+	callCancelTask           = call{"cancel_task", "select * from cancel_task(task_id => $1, reason => $2)"}
+	callListGenerations      = call{"list_generations", "select * from list_generations(project_id => $1, shot_id => $2, max_rows => $3, older_than => $4)"}
+	callCreateUser           = call{"create_user", "select * from create_user(user_id => $1, email => $2)"}
+	callCreateProject        = call{"create_project", "select * from create_project(user_id => $1, name => $2)"}
+	callCreateShot           = call{"create_shot", "select * from create_shot(project_id => $1, name => $2)"}
+	callGrantCredits         = call{"grant_credits", "select * from grant_credits(user_id => $1, amount => $2, idempotency_key => $3, note => $4)"}
+	callGetCredits           = call{"get_credits", "select * from get_credits(user_id => $1)"}
+	callRegisterWorker       = call{"register_worker", "select * from register_worker(worker_id => $1, capabilities => $2, task_types => $3, lease_timeout => $4, info => $5)"}
+	callClaimNextTask        = call{"claim_next_task", "select * from claim_next_task(worker_id => $1)"}
+	callClaimNextTasks       = call{"claim_next_tasks", "select * from claim_next_tasks(worker_id => $1, max_tasks => $2)"}
+	callHeartbeatWorker      = call{"heartbeat_worker", "select * from heartbeat_worker(worker_id => $1, running => $2, info => $3)"}
+	callReportProgress       = call{"report_progress", "select report_progress(task_id => $1, worker_id => $2, attempt => $3, progress => $4)::text"}
+	callCompleteTask         = call{"complete_task", "select * from complete_task(task_id => $1, output_location => $2, worker_id => $3, attempt => $4, metadata => $5, thumbnail_url => $6)"}
+	callCompleteTasks        = call{"complete_tasks", "select * from complete_tasks(worker_id => $1, completions => array(select c from jsonb_populate_recordset(null::completion, $2) c))"}
+	callProcessCompletedTask = call{"process_completed_task", "select * from process_completed_task(task_id => $1, output => $2, worker_id => $3, attempt => $4)"}
+	callFailTask             = call{"fail_task", "select * from fail_task(task_id => $1, error_message => $2, worker_id => $3, attempt => $4, retryable => $5, retry_delay => $6)"}
+	callReleaseTask          = call{"release_task", "select * from release_task(task_id => $1, worker_id => $2, attempt => $3, reason => $4)"}
+	callGetDependencyOutputs = call{"get_dependency_outputs", "select * from get_dependency_outputs(task_id => $1)"}
+	callExpandOrchestrator   = call{"expand_travel_orchestrator", "select * from expand_travel_orchestrator(task_id => $1, worker_id => $2, attempt => $3)"}
+	callRequeueExpiredTasks  = call{"requeue_expired_tasks", "select * from requeue_expired_tasks(max_tasks => $1)"}
+	callAdmitDueTasks        = call{"admit_due_tasks", "select admit_due_tasks(max_tasks => $1)"}
+	callAdmitTasks           = call{"admit_tasks", "select admit_tasks(user_id => $1)"}
+	callSweepTasks           = call{"sweep_tasks", "select * from sweep_tasks(max_tasks => $1)"}
+	callTickReadyMark        = call{"tick_ready_mark", "select tick_ready_mark(whole => $1)"}
+	callRepairGenerations    = call{"repair_generations", "select * from repair_generations(project_id => $1, max_tasks => $2)"}
+	callInvariantViolations  = call{"invariant_violations", "select * from invariant_violations order by rule, task_id, violation"}
+	callArmEventBell         = call{"arm_event_bell", "select arm_event_bell()::text"}
+)

@@ -1,0 +1,117 @@
+package taskdb
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// NewTask is what create_task takes: a tool and its input as apps send them, or a type and its params as workers do. Zero values
+// are left out.
+type NewTask struct {
+	ProjectID      uuid.UUID       `json:"project_id"`
+	ToolID         string          `json:"tool_id,omitempty"`
+	Input          json.RawMessage `json:"input,omitempty"`
+	TaskID         uuid.UUID       `json:"task_id,omitzero"` // made by the database unless given
+	TaskType       string          `json:"task_type,omitempty"`
+	Params         json.RawMessage `json:"params,omitempty"`
+	DependantOn    []uuid.UUID     `json:"dependant_on,omitempty"`
+	IdempotencyKey string          `json:"idempotency_key,omitempty"`
+}
+
+// CalculateTaskCost asks what the task would cost now; nothing is written.
+// Errors: ErrMissingFields, ErrUnknownType, ErrInvalidParams, ErrParamsTooLarge.
+func (db *DB) CalculateTaskCost(ctx context.Context, t NewTask) (Credits, error) {
+	return valueOf[Credits](ctx, db, callCalculateTaskCost, orNull(t.ToolID), jsonOrNull(t.Input), orNull(t.TaskType), jsonOrNull(t.Params))
+}
+
+// CreateTask creates one task, Queued. A repeat with the same id or key returns the task that is there.
+// Errors: ErrMissingFields, ErrUnknownType, ErrInvalidParams, ErrParamsTooLarge, ErrInsufficientCredits, ErrProjectNotFound,
+// ErrInvalidDependency, ErrTaskEnded (its orchestrator), ErrConflict.
+func (db *DB) CreateTask(ctx context.Context, t NewTask) (Task, error) {
+	return rowOf[Task](ctx, db, callCreateTask, orNull(t.ProjectID), orNull(t.ToolID), jsonOrNull(t.Input), orNull(t.TaskID),
+		orNull(t.TaskType), jsonOrNull(t.Params), t.DependantOn, orNull(t.IdempotencyKey))
+}
+
+// CreateTasks creates several tasks of one owner, all or none, and returns them in the order given. Errors as CreateTask.
+func (db *DB) CreateTasks(ctx context.Context, tasks []NewTask) ([]Task, error) {
+	list, err := json.Marshal(append([]NewTask{}, tasks...)) // none is [], not null
+	if err != nil {
+		return nil, fmt.Errorf("taskdb: create_tasks: %w", err)
+	}
+	return rowsOf[Task](ctx, db, callCreateTasks, list)
+}
+
+// GetTask reads one task. Errors: ErrTaskNotFound.
+func (db *DB) GetTask(ctx context.Context, id uuid.UUID) (Task, error) {
+	return rowOf[Task](ctx, db, callGetTask, id)
+}
+
+// CancelTask cancels a Queued or running task with its tree; nothing is charged. reason may be empty.
+// Errors: ErrTaskNotFound, ErrTaskEnded (Complete or Failed).
+func (db *DB) CancelTask(ctx context.Context, id uuid.UUID, reason string) (Task, error) {
+	return rowOf[Task](ctx, db, callCancelTask, id, orNull(reason))
+}
+
+// Gallery says which generations to list: of a project, or of one shot of it; at most MaxRows (1 to 1000), older than a time.
+type Gallery struct {
+	ProjectID uuid.UUID
+	ShotID    uuid.UUID // zero: of the whole project
+	MaxRows   int
+	OlderThan time.Time // zero: from the newest
+}
+
+// ListGenerations lists generations, newest first. Errors: ErrProjectNotFound, ErrInvalidParams.
+func (db *DB) ListGenerations(ctx context.Context, g Gallery) ([]Generation, error) {
+	return rowsOf[Generation](ctx, db, callListGenerations, g.ProjectID, orNull(g.ShotID), g.MaxRows, orNull(g.OlderThan))
+}
+
+// RepairGenerations makes the generations that finished tasks of a project (zero: of all) lack, and returns them.
+func (db *DB) RepairGenerations(ctx context.Context, project uuid.UUID, maxTasks int) ([]Generation, error) {
+	return rowsOf[Generation](ctx, db, callRepairGenerations, orNull(project), maxTasks)
+}
+
+// CreateUser makes a user known; one that exists is returned as it is. A zero id is made by the database.
+func (db *DB) CreateUser(ctx context.Context, id uuid.UUID, email string) (User, error) {
+	return rowOf[User](ctx, db, callCreateUser, orNull(id), orNull(email))
+}
+
+// CreateProject makes a project. Errors: ErrUserNotFound.
+func (db *DB) CreateProject(ctx context.Context, owner uuid.UUID, name string) (Project, error) {
+	return rowOf[Project](ctx, db, callCreateProject, owner, name)
+}
+
+// CreateShot makes a shot. Errors: ErrProjectNotFound.
+func (db *DB) CreateShot(ctx context.Context, project uuid.UUID, name string) (Shot, error) {
+	return rowOf[Shot](ctx, db, callCreateShot, project, name)
+}
+
+// GrantCredits adds credits. The same key with the same amount adds once. Errors: ErrInvalidAmount, ErrUserNotFound, ErrConflict.
+func (db *DB) GrantCredits(ctx context.Context, user uuid.UUID, amount Credits, idempotencyKey, note string) (LedgerEntry, error) {
+	return rowOf[LedgerEntry](ctx, db, callGrantCredits, user, amount, orNull(idempotencyKey), orNull(note))
+}
+
+// GetCredits reads a user's account. Errors: ErrUserNotFound.
+func (db *DB) GetCredits(ctx context.Context, user uuid.UUID) (CreditAccount, error) {
+	return rowOf[CreditAccount](ctx, db, callGetCredits, user)
+}
+
+// orNull passes a zero value as NULL.
+func orNull[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}
+
+// jsonOrNull passes empty JSON as NULL.
+func jsonOrNull(data json.RawMessage) any {
+	if len(data) == 0 {
+		return nil
+	}
+	return data
+}

@@ -1,0 +1,44 @@
+package taskdb
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+)
+
+// RequeueExpiredTasks queues again what silent workers hold, and returns those tasks. To be called every few seconds.
+func (db *DB) RequeueExpiredTasks(ctx context.Context, maxTasks int) ([]Task, error) {
+	return rowsOf[Task](ctx, db, callRequeueExpiredTasks, maxTasks)
+}
+
+// AdmitDueTasks files the tasks whose retry is due, and returns how many. To be called about every second.
+func (db *DB) AdmitDueTasks(ctx context.Context, maxTasks int) (int, error) {
+	return valueOf[int](ctx, db, callAdmitDueTasks, maxTasks)
+}
+
+// AdmitTasks repairs the queue of one owner and returns how many faults it mended.
+func (db *DB) AdmitTasks(ctx context.Context, owner uuid.UUID) (int, error) {
+	return valueOf[int](ctx, db, callAdmitTasks, owner)
+}
+
+// SweepTasks looks for what the queue or the trigger missed, and mends it. To be called about once a minute.
+func (db *DB) SweepTasks(ctx context.Context, maxTasks int) (SweepReport, error) {
+	return rowOf[SweepReport](ctx, db, callSweepTasks, maxTasks)
+}
+
+// TickReadyMark moves the mark where claims start reading; false when it could not be moved just now. To be called with whole every
+// 2 s, and without about every 50 ms while claims happen.
+func (db *DB) TickReadyMark(ctx context.Context, whole bool) (bool, error) {
+	return valueOf[bool](ctx, db, callTickReadyMark, whole)
+}
+
+// InvariantViolations lists the faults of the database; none when healthy. It reads everything.
+func (db *DB) InvariantViolations(ctx context.Context) ([]Violation, error) {
+	return rowsOf[Violation](ctx, db, callInvariantViolations)
+}
+
+// ArmEventBell asks to be notified on EventChannel, once, when something is next written to the event log.
+func (db *DB) ArmEventBell(ctx context.Context) error {
+	_, err := valueOf[*string](ctx, db, callArmEventBell)
+	return err
+}
