@@ -595,15 +595,8 @@ begin
        select from public.task_attempts a where a.task_id = p_task and a.attempt = v_task.attempt and a.outcome = p_repeat
          and a.attempt = coalesce(p_attempt, a.attempt) and a.worker_id = coalesce(p_worker, a.worker_id)) then
     return v_task;
-  elsif coalesce(p_worker <> v_task.worker_id, p_worker is not null) or coalesce(p_attempt <> v_task.attempt, p_attempt is not null)
-     or v_task.status = 'Queued' then
-    raise exception 'Lease lost' using errcode = 'TD031',
-      detail = format('Task %s is %s, attempt %s, worker %s; not attempt %s of worker %s.', p_task, v_task.status, v_task.attempt,
-                      coalesce(v_task.worker_id, 'none'), coalesce(p_attempt::text, 'unnamed'), coalesce(p_worker, 'unnamed')),
-      hint = 'Stop working on it: nothing was changed.';
-  elsif v_task.status <> 'In Progress' then
-    raise exception 'Task has ended' using errcode = 'TD032',
-      detail = format('Task %s is %s.', p_task, v_task.status), hint = 'Terminal states are closed: nothing was changed.';
+  elsif v_task.status <> 'In Progress' or p_worker <> v_task.worker_id or p_attempt <> v_task.attempt then
+    perform darkroom.refuse_hold(v_task, p_worker, p_attempt);
   end if;
   return v_task;
 end
@@ -920,6 +913,31 @@ end
 $$;
 comment on function darkroom.refill_lane is 'Moves the oldest of a lane''s backlog into its window; the caller holds the owner''s lock.';
 revoke all on function darkroom.refill_lane from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/refuse_hold.sql
+-- Says why a task is not held by this worker and attempt: always raises. TD031 (the lease is lost: another attempt, another worker,
+-- or queued again) or TD032 (it has ended).
+create or replace function darkroom.refuse_hold(p_task public.tasks, p_worker text, p_attempt integer)
+returns void
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  if p_task.status in ('Queued', 'In Progress') or coalesce(p_worker <> p_task.worker_id, p_worker is not null)
+     or coalesce(p_attempt <> p_task.attempt, false) then
+    raise exception 'Lease lost' using errcode = 'TD031',
+      detail = format('Task %s is %s, attempt %s, worker %s; not attempt %s of worker %s.', p_task.id, p_task.status, p_task.attempt,
+                      coalesce(p_task.worker_id, 'none'), coalesce(p_attempt::text, 'unnamed'), coalesce(p_worker, 'unnamed')),
+      hint = 'Stop working on it: nothing was changed.';
+  end if;
+  raise exception 'Task has ended' using errcode = 'TD032',
+    detail = format('Task %s is %s.', p_task.id, p_task.status), hint = 'Terminal states are closed: nothing was changed.';
+end
+$$;
+comment on function darkroom.refuse_hold is 'Raises why a task is not held by this worker and attempt.';
+revoke all on function darkroom.refuse_hold from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -1362,7 +1380,7 @@ grant execute on function public.claim_next_task to worker, service_role;
 --
 -- A task is handed out when it is Queued, what it waits for is Complete, its type is one the worker runs, and its owner's
 -- available credits cover its cost; then the cost is held. Among those the oldest is taken, but for what another claim has
--- locked at that moment. A batch may hold less than max_tasks although more could be claimed: ask again.
+-- locked at that moment. A batch may hold less than max_tasks although more could be claimed (a busy owner's): ask again.
 --
 -- The queue is a hint (darkroom.task_ready), the row is the truth: all is decided again under the owner's lock. It waits for that
 -- lock 250 ms at most, and only while it holds no other; then it takes somebody else's task.
@@ -1379,7 +1397,12 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
+  -- While a lane has a backlog, its window holds 8 rows or more (refill_lane): so the oldest 8 tasks stand in ready, and rounds of
+  -- that many keep a batch in exact order.
+  c_round constant integer := 8;
   v_types text[];
+  v_want integer;
+  v_total integer := 0;
   v_mark timestamptz;
   v_head record;
   v_found darkroom.task_ready[];
@@ -1411,6 +1434,7 @@ begin
 
   loop
     -- pick and lock the oldest ready rows: types in the order of their heads, each only as far as it can beat what is picked
+    v_want := least(c_round, max_tasks - v_total);
     v_mark := timestamptz 'epoch' + (select m.last_value from darkroom.ready_mark m) * interval '1 microsecond';
     v_picked := '{}';
     for v_head in
@@ -1421,24 +1445,24 @@ begin
                           order by r.created_at, r.job_no limit 1) h
       order by h.created_at, h.job_no
     loop
-      exit when cardinality(v_picked) = max_tasks
-        and (v_head.created_at, v_head.job_no) > (v_picked[max_tasks].created_at, v_picked[max_tasks].job_no);
+      exit when cardinality(v_picked) = v_want
+        and (v_head.created_at, v_head.job_no) > (v_picked[v_want].created_at, v_picked[v_want].job_no);
       select array_agg(l.r) into v_found
       from (select r from darkroom.task_ready r
             where r.task_type = v_head.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
-            order by r.created_at, r.job_no limit max_tasks
+            order by r.created_at, r.job_no limit v_want
             for update skip locked) l;
       if cardinality(v_picked) = 0 then
         v_picked := coalesce(v_found, '{}');
       else
         select array_agg(m.r) into v_picked
-        from (select f as r from unnest(v_picked || v_found) f order by f.created_at, f.job_no limit max_tasks) m;
+        from (select f as r from unnest(v_picked || v_found) f order by f.created_at, f.job_no limit v_want) m;
       end if;
     end loop;
 
     if cardinality(v_picked) = 0 then
       -- Nothing there. Ask to be woken, then look once more: what came in between has rung no bell.
-      exit when v_armed;
+      exit when v_armed or v_total > 0;
       v_armed := true;
       if (select b.last_value from darkroom.worker_bell b) <> 2 then
         perform setval('darkroom.worker_bell', 2);
@@ -1517,7 +1541,8 @@ begin
       perform darkroom.refill_lane(v_lane.owner_id, v_lane.task_type, v_lane.cost, v_lane.created_at, v_lane.job_no, false);
     end loop;
 
-    exit when v_count > 0;
+    v_total := v_total + v_count;
+    exit when v_total >= max_tasks;
   end loop;
 end
 $$;
@@ -2329,6 +2354,8 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+  v_task public.tasks;
 begin
   if progress is null or jsonb_typeof(progress) <> 'object' or octet_length(progress::text) > 4096 then
     raise exception 'Invalid params' using errcode = 'TD003', detail = 'progress must be a JSON object of up to 4 kB.';
@@ -2337,7 +2364,12 @@ begin
   where t.id = report_progress.task_id and t.status = 'In Progress'
     and t.worker_id = report_progress.worker_id and t.attempt = report_progress.attempt;
   if not found then
-    perform darkroom.lock_held_task(report_progress.task_id, coalesce(report_progress.worker_id, ''), coalesce(report_progress.attempt, 0));
+    -- The update may have locked the row before it found it changed: the owner's lock, which comes first, must not be taken now.
+    select t.* into v_task from public.tasks t where t.id = report_progress.task_id;
+    if not found then
+      raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', report_progress.task_id);
+    end if;
+    perform darkroom.refuse_hold(v_task, coalesce(report_progress.worker_id, ''), coalesce(report_progress.attempt, 0));
   end if;
 end
 $$;
@@ -2385,8 +2417,7 @@ begin
     for update of t;
     if found then
       return next darkroom.requeue_task(v_task, 'expired', format('Worker %s was not heard from.', v_task.worker_id));
-      -- Whoever still runs it is told to stop; its lease is gone either way.
-      perform darkroom.notify_workers(v_task.job_no);
+      -- Whoever still runs it hears of it when next it is heard from. A message now could stop the attempt that comes next.
     end if;
   end loop;
 end
@@ -2755,6 +2786,10 @@ drop function darkroom.requeue_task(public.tasks,text,text,interval);
 
 -- +goose StatementBegin
 drop function darkroom.release_dependents(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.refuse_hold(public.tasks,text,integer);
 -- +goose StatementEnd
 
 -- +goose StatementBegin

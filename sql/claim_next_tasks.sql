@@ -3,7 +3,7 @@
 --
 -- A task is handed out when it is Queued, what it waits for is Complete, its type is one the worker runs, and its owner's
 -- available credits cover its cost; then the cost is held. Among those the oldest is taken, but for what another claim has
--- locked at that moment. A batch may hold less than max_tasks although more could be claimed: ask again.
+-- locked at that moment. A batch may hold less than max_tasks although more could be claimed (a busy owner's): ask again.
 --
 -- The queue is a hint (darkroom.task_ready), the row is the truth: all is decided again under the owner's lock. It waits for that
 -- lock 250 ms at most, and only while it holds no other; then it takes somebody else's task.
@@ -20,7 +20,12 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
+  -- While a lane has a backlog, its window holds 8 rows or more (refill_lane): so the oldest 8 tasks stand in ready, and rounds of
+  -- that many keep a batch in exact order.
+  c_round constant integer := 8;
   v_types text[];
+  v_want integer;
+  v_total integer := 0;
   v_mark timestamptz;
   v_head record;
   v_found darkroom.task_ready[];
@@ -52,6 +57,7 @@ begin
 
   loop
     -- pick and lock the oldest ready rows: types in the order of their heads, each only as far as it can beat what is picked
+    v_want := least(c_round, max_tasks - v_total);
     v_mark := timestamptz 'epoch' + (select m.last_value from darkroom.ready_mark m) * interval '1 microsecond';
     v_picked := '{}';
     for v_head in
@@ -62,24 +68,24 @@ begin
                           order by r.created_at, r.job_no limit 1) h
       order by h.created_at, h.job_no
     loop
-      exit when cardinality(v_picked) = max_tasks
-        and (v_head.created_at, v_head.job_no) > (v_picked[max_tasks].created_at, v_picked[max_tasks].job_no);
+      exit when cardinality(v_picked) = v_want
+        and (v_head.created_at, v_head.job_no) > (v_picked[v_want].created_at, v_picked[v_want].job_no);
       select array_agg(l.r) into v_found
       from (select r from darkroom.task_ready r
             where r.task_type = v_head.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
-            order by r.created_at, r.job_no limit max_tasks
+            order by r.created_at, r.job_no limit v_want
             for update skip locked) l;
       if cardinality(v_picked) = 0 then
         v_picked := coalesce(v_found, '{}');
       else
         select array_agg(m.r) into v_picked
-        from (select f as r from unnest(v_picked || v_found) f order by f.created_at, f.job_no limit max_tasks) m;
+        from (select f as r from unnest(v_picked || v_found) f order by f.created_at, f.job_no limit v_want) m;
       end if;
     end loop;
 
     if cardinality(v_picked) = 0 then
       -- Nothing there. Ask to be woken, then look once more: what came in between has rung no bell.
-      exit when v_armed;
+      exit when v_armed or v_total > 0;
       v_armed := true;
       if (select b.last_value from darkroom.worker_bell b) <> 2 then
         perform setval('darkroom.worker_bell', 2);
@@ -158,7 +164,8 @@ begin
       perform darkroom.refill_lane(v_lane.owner_id, v_lane.task_type, v_lane.cost, v_lane.created_at, v_lane.job_no, false);
     end loop;
 
-    exit when v_count > 0;
+    v_total := v_total + v_count;
+    exit when v_total >= max_tasks;
   end loop;
 end
 $$;

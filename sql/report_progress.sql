@@ -6,6 +6,8 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+  v_task public.tasks;
 begin
   if progress is null or jsonb_typeof(progress) <> 'object' or octet_length(progress::text) > 4096 then
     raise exception 'Invalid params' using errcode = 'TD003', detail = 'progress must be a JSON object of up to 4 kB.';
@@ -14,7 +16,12 @@ begin
   where t.id = report_progress.task_id and t.status = 'In Progress'
     and t.worker_id = report_progress.worker_id and t.attempt = report_progress.attempt;
   if not found then
-    perform darkroom.lock_held_task(report_progress.task_id, coalesce(report_progress.worker_id, ''), coalesce(report_progress.attempt, 0));
+    -- The update may have locked the row before it found it changed: the owner's lock, which comes first, must not be taken now.
+    select t.* into v_task from public.tasks t where t.id = report_progress.task_id;
+    if not found then
+      raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', report_progress.task_id);
+    end if;
+    perform darkroom.refuse_hold(v_task, coalesce(report_progress.worker_id, ''), coalesce(report_progress.attempt, 0));
   end if;
 end
 $$;

@@ -35,8 +35,7 @@ begin
     for update of t;
     if found then
       return next darkroom.requeue_task(v_task, 'expired', format('Worker %s was not heard from.', v_task.worker_id));
-      -- Whoever still runs it is told to stop; its lease is gone either way.
-      perform darkroom.notify_workers(v_task.job_no);
+      -- Whoever still runs it hears of it when next it is heard from. A message now could stop the attempt that comes next.
     end if;
   end loop;
 end

@@ -364,6 +364,7 @@ comment on column public.workers.task_types is 'The only types it wants; null me
 -- function darkroom.prepare_task() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.price_of(p_type public.task_types, p_params jsonb) returns numeric plpgsql immutable set search_path=""
 -- function darkroom.refill_lane(p_owner uuid, p_task_type text, p_cost numeric, p_created_at timestamp with time zone, p_job_no bigint, p_parked boolean) returns void plpgsql volatile set search_path=""
+-- function darkroom.refuse_hold(p_task public.tasks, p_worker text, p_attempt integer) returns void plpgsql stable set search_path=""
 -- function darkroom.release_dependents(p_done uuid) returns void plpgsql volatile set search_path=""
 -- function darkroom.requeue_task(p_task public.tasks, p_outcome text, p_error text, p_delay interval DEFAULT NULL::interval) returns public.tasks plpgsql volatile set search_path=""
 -- function darkroom.resolve_task_type(p_tool_id text, p_task_type text) returns public.task_types plpgsql stable set search_path=""

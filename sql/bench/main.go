@@ -21,18 +21,18 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
 	seconds := flag.Float64("seconds", 4, "length of one round of throughput, in seconds")
 	only := flag.String("only", "", "measure only this part: throughput or buffers")
 	flag.Parse()
-	if err := run(ctx, *only, time.Duration(*seconds*float64(time.Second))); err != nil {
+	if err := run(*only, time.Duration(*seconds*float64(time.Second))); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, only string, round time.Duration) error {
+func run(only string, round time.Duration) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
 	server, err := localpg.Start(ctx, localpg.Config{
 		Durable: true, Log: os.Stderr,
 		Settings: map[string]string{"shared_buffers": "1GB", "max_wal_size": "8GB", "max_connections": "100", "autovacuum_naptime": "10s"},

@@ -24,15 +24,8 @@ begin
        select from public.task_attempts a where a.task_id = p_task and a.attempt = v_task.attempt and a.outcome = p_repeat
          and a.attempt = coalesce(p_attempt, a.attempt) and a.worker_id = coalesce(p_worker, a.worker_id)) then
     return v_task;
-  elsif coalesce(p_worker <> v_task.worker_id, p_worker is not null) or coalesce(p_attempt <> v_task.attempt, p_attempt is not null)
-     or v_task.status = 'Queued' then
-    raise exception 'Lease lost' using errcode = 'TD031',
-      detail = format('Task %s is %s, attempt %s, worker %s; not attempt %s of worker %s.', p_task, v_task.status, v_task.attempt,
-                      coalesce(v_task.worker_id, 'none'), coalesce(p_attempt::text, 'unnamed'), coalesce(p_worker, 'unnamed')),
-      hint = 'Stop working on it: nothing was changed.';
-  elsif v_task.status <> 'In Progress' then
-    raise exception 'Task has ended' using errcode = 'TD032',
-      detail = format('Task %s is %s.', p_task, v_task.status), hint = 'Terminal states are closed: nothing was changed.';
+  elsif v_task.status <> 'In Progress' or p_worker <> v_task.worker_id or p_attempt <> v_task.attempt then
+    perform darkroom.refuse_hold(v_task, p_worker, p_attempt);
   end if;
   return v_task;
 end

@@ -31,31 +31,33 @@ func Listen(ctx context.Context, url string, news func(context.Context) error) e
 	}
 
 	db := New(conn)
-	for ctx.Err() == nil {
-		if err := db.ArmEventBell(ctx); err != nil {
-			return endOf(ctx, err)
-		}
-		if err := news(ctx); err != nil {
-			return endOf(ctx, err)
-		}
-		wait, cancel := context.WithTimeout(ctx, slowPoll)
-		_, err := conn.WaitForNotification(wait)
-		cancel()
-		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-			return endOf(ctx, fmt.Errorf("taskdb: listen: %w", err))
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(rearmPause):
+	for {
+		err := armAndRead(ctx, conn, db, news)
+		switch {
+		case ctx.Err() != nil:
+			return nil // the caller asked for it
+		case err != nil:
+			return err
 		}
 	}
-	return nil
 }
 
-// endOf is nil when ctx ended: the caller asked for it.
-func endOf(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
+// armAndRead arms the bell, lets news look, and waits for a ring or the slow poll.
+func armAndRead(ctx context.Context, conn *pgx.Conn, db *DB, news func(context.Context) error) error {
+	if err := db.ArmEventBell(ctx); err != nil {
+		return err
 	}
-	return err
+	if err := news(ctx); err != nil {
+		return err
+	}
+	wait, cancel := context.WithTimeout(ctx, slowPoll)
+	defer cancel()
+	if _, err := conn.WaitForNotification(wait); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("taskdb: listen: %w", err)
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(rearmPause):
+	}
+	return nil
 }

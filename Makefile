@@ -1,0 +1,59 @@
+# Every target needs Go and nothing else. All paths are relative, so the checkout may lie in a folder with blanks.
+
+GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: run
+run: build ## Start everything on this machine, with sample data; Ctrl-C ends it
+	@exec bin/gateway dev
+
+.PHONY: build
+build: ## Build bin/gateway and bin/workerd
+	@go build -o bin/ ./gateway ./workerd
+
+# The race detector needs cgo and a C compiler. Go turns cgo off by itself where it finds no compiler.
+.PHONY: test
+test: ## Run all tests on a temporary PostgreSQL, with the race detector where there is a C compiler
+	@if [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC | cut -d ' ' -f 1)" >/dev/null; then \
+		go test -race ./...; \
+	else \
+		echo 'No C compiler: testing without the race detector.'; \
+		go test ./...; \
+	fi
+
+.PHONY: bench
+bench: ## Measure claim and complete beside what this machine's disk allows
+	@go run ./sql/bench
+
+.PHONY: lint
+lint: ## Run all linters of .golangci.yaml, go vet among them
+	$(GOLANGCI_LINT) run
+
+.PHONY: format
+format: ## Format the Go code
+	$(GOLANGCI_LINT) fmt
+
+.PHONY: verify
+verify: ## Check that all generated files are current, then lint
+	go mod tidy -diff
+	$(GOLANGCI_LINT) fmt --diff
+	go test ./migrations/...
+	$(MAKE) lint
+
+.PHONY: migration
+migration: ## Freeze what changed in sql/ into the next migration: make migration name=claim_skip_locked
+	@test -n '$(name)' || { echo 'Name the migration: make migration name=claim_skip_locked' >&2; exit 2; }
+	@go run ./migrations/snapshot -name '$(name)'
+
+.PHONY: schema
+schema: ## Write sql/schema.sql anew
+	@go run ./migrations/snapshot
+
+.PHONY: clean
+clean: ## Remove the built programs; the data in .darkroom stays
+	rm -rf bin

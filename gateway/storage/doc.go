@@ -1,0 +1,13 @@
+// Package storage keeps the media of tasks: what users uploaded and what workers made.
+//
+// The gateway serves from it and workerd writes into it, both through a [Bucket] opened by URL:
+//
+//	bucket, err := storage.Open(ctx, "file:///var/lib/darkroom/media")
+//	info, err := bucket.Put(ctx, storage.OutputKey(owner, task, attempt, "video.mp4"), file, 2<<30)
+//	fmt.Println(storage.URL("https://media.example.com", info.Key))
+//
+// An object is written once and never again: [Bucket.Put] answers [ErrExists] for a key that is taken, so a worker
+// whose lease was given to another can't replace what the other one stored. An object becomes visible when it is whole.
+//
+// Keys are "{owner}/tasks/{task}/{attempt}/{name}" and "{owner}/uploads/{name}". [CleanKey] says what a key may hold.
+package storage

@@ -1,0 +1,220 @@
+package media
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	"darkroom/workerd/engine"
+)
+
+// Task types of [Engine].
+const (
+	TravelSegment = "travel_segment"
+	TravelStitch  = "travel_stitch"
+)
+
+const (
+	// defaultFPS is the frame rate of a travel whose params name none, as Headless-Wan2GP has it.
+	defaultFPS = 16
+	// previewEvery is how often a run shows an unfinished frame.
+	previewEvery = 2 * time.Second
+)
+
+// Engine is the [engine.Engine] named "media": it does with ffmpeg what needs no model.
+//
+//   - travel_segment: the inputs are the first and the last picture (by role, else in order); the params
+//     segment_frames_target, parsed_resolution_wh ("768x512") and fps_helpers or fps (16 when missing).
+//   - travel_stitch: the inputs are the clips in order; the params frame_overlap_settings_expanded (frames of cross-fade at
+//     each boundary, none when missing) and parsed_resolution_wh (the first clip's size when missing).
+//
+// The output is an MP4, output.mp4, with a poster, thumbnail.jpg. Metadata: width, height, fps, frames, duration_seconds, method,
+// and for a stitch also segments and overlaps.
+type Engine struct {
+	tools *Tools
+	slots int
+}
+
+// NewEngine returns an engine that works with the given programs, and well with slots tasks at a time.
+func NewEngine(tools *Tools, slots int) *Engine {
+	return &Engine{tools: tools, slots: slots}
+}
+
+// Info implements [engine.Engine].
+func (e *Engine) Info() engine.Info {
+	return engine.Info{Name: "media", TaskTypes: []string{TravelSegment, TravelStitch}, Device: "cpu", Slots: e.slots}
+}
+
+// Health implements [engine.Engine]: it starts ffmpeg.
+func (e *Engine) Health(ctx context.Context) error {
+	if err := e.tools.checkEncoder(ctx); err != nil {
+		if err := engine.Stopped(ctx); err != nil {
+			return err
+		}
+		return &engine.Error{Class: engine.EngineDown, Message: "The worker's ffmpeg does not run.", Err: err}
+	}
+	return nil
+}
+
+// Run implements [engine.Engine].
+func (e *Engine) Run(ctx context.Context, task engine.Task, sink engine.Sink) (engine.Result, error) {
+	if err := engine.Stopped(ctx); err != nil {
+		return engine.Result{}, err
+	}
+	params, err := parseParams(task.Params)
+	if err != nil {
+		return engine.Result{}, err
+	}
+	path := filepath.Join(task.OutDir, "output.mp4")
+	var facts map[string]any
+	switch task.Type {
+	case TravelSegment:
+		facts, err = e.travel(ctx, task, params, path, sink)
+	case TravelStitch:
+		facts, err = e.stitch(ctx, task, params, path, sink)
+	default:
+		err = engine.Errorf(engine.BadInput, "The engine media does not do tasks of the type %s.", quote(task.Type))
+	}
+	if err != nil {
+		return engine.Result{}, err
+	}
+	thumbnail := filepath.Join(task.OutDir, "thumbnail.jpg")
+	if err := e.tools.Thumbnail(ctx, path, thumbnail); err != nil {
+		return engine.Result{}, err
+	}
+	return engine.Result{
+		Files: []engine.File{
+			{Path: path, MediaType: "video/mp4", Role: engine.Output},
+			{Path: thumbnail, MediaType: "image/jpeg", Role: engine.Thumbnail},
+		},
+		Metadata: facts,
+	}, nil
+}
+
+func (e *Engine) travel(ctx context.Context, task engine.Task, params params, path string, sink engine.Sink) (map[string]any, error) {
+	start, end, err := travelInputs(task.Inputs)
+	if err != nil {
+		return nil, err
+	}
+	size, err := params.size()
+	if err != nil {
+		return nil, err
+	}
+	if size == (Size{}) {
+		return nil, engine.Errorf(engine.BadInput, `The param parsed_resolution_wh is missing: give the size of the video, such as "768x512".`)
+	}
+	rate, err := params.rate()
+	if err != nil {
+		return nil, err
+	}
+	var frames int
+	if found, err := lookup(params, &frames, "a whole number of frames", "segment_frames_target"); err != nil {
+		return nil, err
+	} else if !found {
+		return nil, engine.Errorf(engine.BadInput, "The param segment_frames_target is missing: give the number of frames of the video.")
+	}
+	if err := checkTravel(size, frames); err != nil {
+		return nil, err
+	}
+	first, err := Picture(ctx, start, "start picture", size)
+	if err != nil {
+		return nil, err
+	}
+	last, err := Picture(ctx, end, "end picture", size)
+	if err != nil {
+		return nil, err
+	}
+	meter := newMeter(sink, size, frames)
+	if err := e.tools.Travel(ctx, path, size, rate, frames, first, last, meter.frame); err != nil {
+		return nil, err
+	}
+	meter.finish(frames)
+	return facts(size, rate, frames, TravelMethod), nil
+}
+
+// travelInputs returns the paths of the two pictures.
+func travelInputs(inputs []engine.Input) (start, end string, err error) {
+	if len(inputs) == 2 {
+		start, end = inputs[0].Path, inputs[1].Path
+	}
+	for _, input := range inputs {
+		switch input.Role { //nolint:exhaustive // other files are no pictures of a travel
+		case engine.StartImage:
+			start = input.Path
+		case engine.EndImage:
+			end = input.Path
+		}
+	}
+	if start == "" || end == "" {
+		return "", "", engine.Errorf(engine.BadInput, "A travel needs two pictures, a start and an end; %d were given.", len(inputs))
+	}
+	return start, end, nil
+}
+
+func (e *Engine) stitch(ctx context.Context, task engine.Task, params params, path string, sink engine.Sink) (map[string]any, error) {
+	size, err := params.size()
+	if err != nil {
+		return nil, err
+	}
+	overlaps, err := params.overlaps(max(0, len(task.Inputs)-1))
+	if err != nil {
+		return nil, err
+	}
+	clips := make([]string, len(task.Inputs))
+	for i, input := range task.Inputs {
+		clips[i] = input.Path
+	}
+	plan, err := e.tools.PlanStitch(ctx, clips, overlaps, size)
+	if err != nil {
+		return nil, err
+	}
+	meter := newMeter(sink, plan.Size, plan.Frames)
+	frames, err := e.tools.Stitch(ctx, plan, path, meter.frame)
+	if err != nil {
+		return nil, err
+	}
+	meter.finish(frames)
+	method := "crossfade"
+	if plan.Copy {
+		method = "concat"
+	}
+	facts := facts(plan.Size, plan.Rate, frames, method)
+	facts["segments"], facts["overlaps"] = len(clips), overlaps
+	return facts, nil
+}
+
+func facts(size Size, rate Rate, frames int, method string) map[string]any {
+	return map[string]any{
+		"width": size.Width, "height": size.Height, "fps": rate.FPS(), "frames": frames,
+		"duration_seconds": float64(frames) / rate.FPS(), "method": method,
+	}
+}
+
+// meter tells a sink about frames as they are written.
+type meter struct {
+	sink          engine.Sink
+	size          Size
+	done, of      int
+	lastPreviewed time.Time
+}
+
+func newMeter(sink engine.Sink, size Size, of int) *meter {
+	sink.Progress(engine.Progress{Value: 0, Max: float64(of), Phase: "preparing"})
+	return &meter{sink: sink, size: size, of: of, lastPreviewed: time.Now()}
+}
+
+// frame counts one more frame. The last ones are told by finish, once the file is whole.
+func (m *meter) frame(frame []byte) {
+	m.done++
+	m.sink.Progress(engine.Progress{Value: float64(m.done), Max: float64(max(m.of, m.done)), Phase: "encoding"})
+	if now := time.Now(); now.Sub(m.lastPreviewed) >= previewEvery {
+		m.lastPreviewed = now
+		if data, err := preview(frame, m.size); err == nil {
+			m.sink.Preview(data, "image/jpeg")
+		}
+	}
+}
+
+func (m *meter) finish(frames int) {
+	m.sink.Progress(engine.Progress{Value: float64(frames), Max: float64(frames), Phase: "done"})
+}
