@@ -452,7 +452,8 @@ revoke all on function darkroom.find_shot from public;
 -- +goose StatementBegin
 -- sql/internal/finish_orchestrator.sql
 -- After a child completed: completes its orchestrator when the tree is done, with the output of the stitch. A tree without a
--- stitch is done when all the segments it was priced for are, with the output of the last one. The caller holds the owner's lock.
+-- stitch is done when all the segments it was priced for are, with the output of the last one. Until then it shows as progress how
+-- many of the tree's tasks are done. The caller holds the owner's lock.
 create or replace function darkroom.finish_orchestrator(p_child public.tasks)
 returns void
 language plpgsql volatile
@@ -460,15 +461,21 @@ set search_path = ''
 as $$
 declare
   v_before public.tasks;
+  v_all bigint;
   v_done bigint;
+  v_open boolean;
 begin
   if p_child.task_type <> 'travel_stitch' then
-    if exists (select from public.tasks c where c.orchestrator_task_id = p_child.orchestrator_task_id
-               and (c.task_type = 'travel_stitch' or c.status in ('Queued', 'In Progress'))) then
+    select count(*), count(*) filter (where c.status = 'Complete'), bool_or(c.task_type = 'travel_stitch' or c.status in ('Queued', 'In Progress'))
+    into v_all, v_done, v_open
+    from public.tasks c where c.orchestrator_task_id = p_child.orchestrator_task_id;
+    if v_open then
+      update public.tasks t
+      set progress = jsonb_build_object('percent', 100 * v_done / v_all, 'value', v_done, 'max', v_all, 'phase', 'tasks'),
+          updated_at = clock_timestamp()
+      where t.id = p_child.orchestrator_task_id and t.status = 'In Progress';
       return;
     end if;
-    select count(*) into v_done from public.tasks c
-    where c.orchestrator_task_id = p_child.orchestrator_task_id and c.status = 'Complete';
   end if;
 
   select t.* into v_before from public.tasks t
@@ -509,6 +516,7 @@ end
 $$;
 comment on function darkroom.fold_events is 'Folds the events of a row into the row.';
 revoke all on function darkroom.fold_events from public;
+grant execute on function darkroom.fold_events to service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -1148,32 +1156,51 @@ declare
 begin
   perform darkroom.lock_owner(admit_tasks.user_id);
 
-  -- hints of tasks that are not Queued, that stand in two places, or that wait for something that is done
-  with stale as (
+  -- hints that the task's row does not bear out
+  with queued as (
+    select t.*, t.run_after > clock_timestamp() as delayed, exists (
+             select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete') as waits
+    from public.projects p join public.tasks t on t.project_id = p.id
+    where p.owner_id = admit_tasks.user_id and t.status = 'Queued'
+  ), runnable as (
+    select q.* from queued q where not coalesce(q.delayed, false) and not q.waits
+  ), stale_ready as (
     delete from darkroom.task_ready r
     using (select l.* from darkroom.task_ready l where l.owner_id = admit_tasks.user_id
-             and not exists (select from public.tasks t where t.id = l.task_id and t.status = 'Queued') for update skip locked) s
+             and not exists (select from runnable t where t.id = l.task_id
+               and (t.task_type, t.cost, t.created_at, t.job_no) = (l.task_type, l.cost, l.created_at, l.job_no)) for update skip locked) s
     where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (s.owner_id, s.task_type, s.cost, s.created_at, s.job_no)
-    returning r.task_id, 'ready, but not Queued' as fault
+    returning r.task_id, 'ready, but cannot run' as fault
   ), stale_backlog as (
     delete from darkroom.task_backlog b where b.owner_id = admit_tasks.user_id
-      and (not exists (select from public.tasks t where t.id = b.task_id and t.status = 'Queued')
-           or exists (select from darkroom.task_ready r where r.owner_id = b.owner_id and r.task_id = b.task_id))
-    returning b.task_id, 'backlog, but not Queued or also ready' as fault
+      and (not exists (select from runnable t where t.id = b.task_id
+             and (t.task_type, t.cost, t.created_at, t.job_no) = (b.task_type, b.cost, b.created_at, b.job_no))
+           or exists (select from darkroom.task_ready r
+             where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (b.owner_id, b.task_type, b.cost, b.created_at, b.job_no)))
+    returning b.task_id, 'backlog, but cannot run or is also ready' as fault
   ), stale_deps as (
     delete from darkroom.task_deps d where d.owner_id = admit_tasks.user_id
-      and (not exists (select from public.tasks t where t.id = d.task_id and t.status = 'Queued')
-           or exists (select from public.tasks t where t.id = d.dep_id and t.status in ('Complete', 'Failed', 'Cancelled'))
-           or exists (select from darkroom.task_ready r where r.owner_id = d.owner_id and r.task_id = d.task_id))
-    returning d.task_id, 'waits, but not Queued, also ready, or for what has ended' as fault
+      and not exists (select from queued t join public.tasks w on w.id = d.dep_id
+        where t.id = d.task_id and d.dep_id = any (t.dependant_on) and w.status in ('Queued', 'In Progress'))
+    returning d.task_id, 'waits for nothing' as fault
   ), stale_delayed as (
     delete from darkroom.task_delayed d where d.owner_id = admit_tasks.user_id
-      and not exists (select from public.tasks t where t.id = d.task_id and t.status = 'Queued')
-    returning d.task_id, 'delayed, but not Queued' as fault
+      and (not exists (select from queued t where t.id = d.task_id and t.run_after = d.run_after)
+           or d.run_after <= clock_timestamp() and (
+             exists (select from darkroom.task_ready r where r.owner_id = d.owner_id and r.task_id = d.task_id)
+             or exists (select from darkroom.task_backlog b where b.owner_id = d.owner_id and b.task_id = d.task_id)))
+    returning d.task_id, 'delayed, but not Queued or not delayed' as fault
+  ), missing_deps as (
+    insert into darkroom.task_deps (owner_id, dep_id, task_id)
+    select t.owner_id, d.id, t.id from queued t join public.tasks d on d.id = any (t.dependant_on)
+    where d.status in ('Queued', 'In Progress')
+    on conflict do nothing
+    returning task_id, 'does not wait for all it must' as fault
   )
   insert into darkroom.queue_repairs (owner_id, task_id, fault)
   select admit_tasks.user_id, f.task_id, f.fault
-  from (select * from stale union all select * from stale_backlog union all select * from stale_deps union all select * from stale_delayed) f;
+  from (select * from stale_ready union all select * from stale_backlog union all select * from stale_deps
+        union all select * from stale_delayed union all select * from missing_deps) f;
   get diagnostics v_found = row_count;
   v_faults := v_faults + v_found;
 
@@ -1198,10 +1225,8 @@ begin
     select m.owner_id, m.task_id, 'backlog, but as old as ready' from moved m;
     get diagnostics v_found = row_count;
     v_faults := v_faults + v_found;
-    if v_found > 0 then
-      perform darkroom.lower_ready_mark(v_lane.oldest);
-      perform darkroom.refill_lane(v_lane.owner_id, v_lane.task_type, v_lane.cost, v_lane.oldest, 0, false);
-    end if;
+    perform darkroom.lower_ready_mark(v_lane.oldest);
+    perform darkroom.refill_lane(v_lane.owner_id, v_lane.task_type, v_lane.cost, '-infinity', 0, false);
   end loop;
 
   -- Queued tasks that stand nowhere
@@ -1482,7 +1507,7 @@ begin
       end if;
     end loop;
 
-    -- claim: what its owner can pay in order of age, if the task is still Queued; hold its cost; take it out of the queue
+    -- claim: what its owner can pay in order of age, if the row says that it can run; hold its cost; take it out of the queue
     return query
     with mine as (
       select p.*, sum(p.cost) over (partition by p.owner_id order by p.created_at, p.job_no) as upto
@@ -1498,6 +1523,8 @@ begin
           progress = null, run_after = null, updated_at = clock_timestamp()
       from mine m left join accounts a on a.owner_id = m.owner_id
       where t.id = m.task_id and t.status = 'Queued' and (m.cost = 0 or m.upto <= a.balance_after - a.held_after)
+        and (t.owner_id, t.task_type, t.cost, t.created_at, t.job_no) = (m.owner_id, m.task_type, m.cost, m.created_at, m.job_no)
+        and (t.dependant_on is null or not exists (select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete'))
       returning t.*
     ), holds as (
       insert into public.credit_ledger (owner_id, seq, kind, amount, balance_after, held_after, task_id, attempt)
@@ -1512,12 +1539,16 @@ begin
     select c.* from claimed c order by c.created_at, c.job_no;
     get diagnostics v_count = row_count;
 
-    -- Of the rest, what is no longer Queued leaves the queue, and lanes that cannot be paid are parked.
+    -- Of the rest, what cannot run (ended, or the hint is wrong) leaves the queue, and lanes that cannot be paid are parked.
     if v_count < cardinality(v_picked) then
       delete from darkroom.task_ready r using unnest(v_picked) p
       where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no)
         and p.owner_id = any (v_locked)
-        and not exists (select from public.tasks t where t.id = p.task_id and t.status = 'Queued');
+        and not exists (
+          select from public.tasks t
+          where t.id = p.task_id and t.status = 'Queued'
+            and (t.owner_id, t.task_type, t.cost, t.created_at, t.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no)
+            and (t.dependant_on is null or not exists (select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete')));
 
       with broke as (
         select l.* from (select distinct p.owner_id, p.task_type, p.cost from unnest(v_picked) p where p.owner_id = any (v_locked)) p
@@ -2241,11 +2272,12 @@ grant execute on function public.process_completed_task to worker, service_role;
 -- Makes a worker known, or says that it started anew; returns its row. What it held before is lost work: queued again at once,
 -- counted as a failed attempt. To be called when a worker starts, before its first claim.
 -- capabilities: routes it serves besides 'any' (travel types want wan2gp). task_types: the only types it wants; null for all that
--- its capabilities allow. lease_timeout: how long it may be silent; 30 minutes unless it sends heartbeats more often.
+-- its capabilities allow. if_unknown: leaves a worker that is known as it is, for callers that see only its claims. lease_timeout: how long it may be silent; 30 minutes unless it sends heartbeats more often.
 -- Raises TD003 for an id, a list or a lease out of bounds. Writes workers, and the tasks it held.
 create or replace function public.register_worker(
   worker_id text, capabilities text[] default '{}', task_types text[] default null,
-  lease_timeout interval default interval '30 minutes', info jsonb default '{}')
+  lease_timeout interval default interval '30 minutes', info jsonb default '{}',
+  if_unknown boolean default false)
 returns public.workers
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -2262,6 +2294,15 @@ begin
      or cardinality(register_worker.capabilities) > 100 or cardinality(register_worker.task_types) > 1000 then
     raise exception 'Invalid params' using errcode = 'TD003',
       detail = 'worker_id needs 1 to 200 characters, lease_timeout 1 second to 1 day, and the lists must be short.';
+  end if;
+
+  if register_worker.if_unknown then
+    insert into public.workers as w (id, capabilities, task_types, lease_timeout, info)
+    values (register_worker.worker_id, coalesce(register_worker.capabilities, '{}'), register_worker.task_types, v_lease,
+            coalesce(register_worker.info, '{}'))
+    on conflict (id) do nothing;
+    select w.* into v_worker from public.workers w where w.id = register_worker.worker_id;
+    return v_worker;
   end if;
 
   insert into public.workers as w (id, capabilities, task_types, lease_timeout, info, running, last_heartbeat)
@@ -2442,10 +2483,16 @@ declare
   v_owner uuid;
   v_report public.sweep_report := (0, 0, 0);
 begin
+  -- first, because it waits for owners, in their order: afterwards none is waited for
+  select count(*)::integer into v_report.admitted from public.repair_generations(null, 1000);
+
   for v_owner in
     with queued as (
       select t.* from public.tasks t where t.status = 'Queued' order by t.created_at limit sweep_tasks.max_tasks
+    ), backlog as (
+      select b.* from darkroom.task_backlog b limit sweep_tasks.max_tasks
     )
+    -- Queued, but nowhere, or not waiting for all it must
     select q.owner_id from queued q
     where not exists (select from darkroom.task_ready r
         where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (q.owner_id, q.task_type, q.cost, q.created_at, q.job_no))
@@ -2454,13 +2501,28 @@ begin
       and not exists (select from darkroom.task_deps d where d.task_id = q.id)
       and not exists (select from darkroom.task_delayed d where d.task_id = q.id)
     union
-    select r.owner_id from darkroom.task_ready r
-    where not exists (select from public.tasks t where t.id = r.task_id and t.status = 'Queued')
+    select q.owner_id from queued q join public.tasks w on w.id = any (q.dependant_on)
+    where w.status <> 'Complete' and not exists (select from darkroom.task_deps d where d.dep_id = w.id and d.task_id = q.id)
     union
+    -- ready or backlog, but cannot run, or in two places
+    select h.owner_id
+    from (select r.owner_id, r.task_type, r.cost, r.created_at, r.job_no, r.task_id from darkroom.task_ready r
+          union all select b.* from backlog b) h
+    where not exists (select from public.tasks t where t.id = h.task_id and t.status = 'Queued' and coalesce(t.run_after <= clock_timestamp(), true)
+            and (t.owner_id, t.task_type, t.cost, t.created_at, t.job_no) = (h.owner_id, h.task_type, h.cost, h.created_at, h.job_no))
+       or exists (select from darkroom.task_deps d where d.task_id = h.task_id)
+       or exists (select from darkroom.task_delayed d where d.task_id = h.task_id)
+    union
+    select b.owner_id from backlog b
+    where exists (select from darkroom.task_ready r
+      where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (b.owner_id, b.task_type, b.cost, b.created_at, b.job_no))
+    union
+    -- parked, but affordable
     select r.owner_id from (select distinct l.owner_id, l.cost from darkroom.task_ready l where l.parked) r
     left join lateral darkroom.account(r.owner_id) a on true
     where r.cost <= coalesce(a.balance_after - a.held_after, 0)
     union
+    -- backlog, but as old as ready
     select b.owner_id from (select o.owner_id, o.task_type, o.cost, min(o.created_at) as oldest
                             from darkroom.task_backlog o group by o.owner_id, o.task_type, o.cost) b
     where not exists (select from darkroom.task_ready r
@@ -2468,9 +2530,14 @@ begin
        or exists (select from darkroom.task_ready r
                   where r.owner_id = b.owner_id and r.task_type = b.task_type and r.cost = b.cost and r.created_at > b.oldest)
     union
+    -- waits for what has ended, or for what it does not depend on
     select d.owner_id from darkroom.task_deps d
-    where not exists (select from public.tasks t where t.id = d.task_id and t.status = 'Queued')
-       or not exists (select from public.tasks t where t.id = d.dep_id and t.status in ('Queued', 'In Progress'))
+    where not exists (select from public.tasks t join public.tasks w on w.id = d.dep_id
+      where t.id = d.task_id and t.status = 'Queued' and d.dep_id = any (t.dependant_on) and w.status in ('Queued', 'In Progress'))
+    union
+    -- delayed, but not Queued, or until another time
+    select d.owner_id from darkroom.task_delayed d
+    where not exists (select from public.tasks t where t.id = d.task_id and t.status = 'Queued' and t.run_after = d.run_after)
     order by 1
   loop
     v_report.checked := v_report.checked + 1;
@@ -2478,8 +2545,6 @@ begin
       v_report.repaired := v_report.repaired + public.admit_tasks(v_owner);
     end if;
   end loop;
-
-  select count(*)::integer into v_report.admitted from public.repair_generations(null, 1000);
   return v_report;
 end
 $$;
@@ -2563,6 +2628,14 @@ union all
 select 1, coalesce(r.owner_id, n.owner_id), null, format('running tasks cost %s, held %s', coalesce(r.cost, 0), coalesce(n.held_after, 0))
 from running r full join newest n on n.owner_id = r.owner_id where coalesce(r.cost, 0) <> coalesce(n.held_after, 0)
 union all
+select 1, coalesce(t.owner_id, h.owner_id), coalesce(t.id, h.task_id),
+  case when t.id is null then format('attempt %s holds %s and is not running', h.attempt, h.amount) else 'running without its hold' end
+from (select t.* from public.tasks t where t.status = 'In Progress' and t.cost > 0) t
+full join (select l.owner_id, l.task_id, l.attempt, min(l.amount) as amount from public.credit_ledger l where l.kind <> 'grant'
+           group by l.owner_id, l.task_id, l.attempt having bool_and(l.kind = 'hold')) h
+  on (h.owner_id, h.task_id, h.attempt, h.amount) = (t.owner_id, t.id, t.attempt, t.cost)
+where t.id is null or h.task_id is null
+union all
 -- 2. one settle per Complete priced task and none for others; an attempt is settled or released, once, after its hold
 select 2, t.owner_id, t.id, format('%s, cost %s, settled %s times', t.status, t.cost, count(l.*))
 from public.tasks t left join public.credit_ledger l on l.task_id = t.id and l.kind = 'settle'
@@ -2578,10 +2651,11 @@ from result_bearing t left join public.generations g on g.source_task_id = t.id
 where t.status = 'Complete' and btrim(t.output_location) <> ''
 group by t.owner_id, t.id having count(g.*) <> 1
 union all
-select 3, g.owner_id, g.source_task_id, 'generation of a task that is not Complete, or not of its project'
+select 3, g.owner_id, g.source_task_id, 'generation of a task that is not Complete with an output, or not of its project'
 from public.generations g left join result_bearing t on t.id = g.source_task_id
 where g.source_task_id is not null
-  and (t.id is null or t.status <> 'Complete' or not t.generation_created or t.project_id <> g.project_id or t.owner_id <> g.owner_id)
+  and (t.id is null or t.status <> 'Complete' or not t.generation_created or coalesce(btrim(t.output_location), '') = ''
+       or t.project_id <> g.project_id or t.owner_id <> g.owner_id)
 union all
 select 3, g.owner_id, g.source_task_id, format('on shot %s of another project', sg.shot_id)
 from public.shot_generations sg join public.generations g on g.id = sg.generation_id join public.shots s on s.id = sg.shot_id
@@ -2606,6 +2680,20 @@ union all
 select 5, d.owner_id, d.task_id, format('waits for %s, which has ended', d.dep_id)
 from darkroom.task_deps d where not exists (select from public.tasks t where t.id = d.dep_id and t.status in ('Queued', 'In Progress'))
 union all
+select 5, t.owner_id, t.id, format('does not wait for %s, which is %s', w.id, w.status)
+from public.tasks t join public.tasks w on w.id = any (t.dependant_on)
+where t.status = 'Queued' and w.status <> 'Complete' and not exists (select from darkroom.task_deps d where (d.dep_id, d.task_id) = (w.id, t.id))
+union all
+select 5, t.owner_id, t.id, format('waits until %s, stands in %s', t.run_after, p.place)
+from public.tasks t join places p on p.task_id = t.id
+where t.status = 'Queued' and t.run_after > clock_timestamp() and p.place <> 'delayed'
+union all
+select 5, d.owner_id, d.task_id, format('waits for %s without depending on it', d.dep_id)
+from darkroom.task_deps d join public.tasks t on t.id = d.task_id where not coalesce(d.dep_id = any (t.dependant_on), false)
+union all
+select 5, d.owner_id, d.task_id, format('delayed until %s, its row says %s', d.run_after, t.run_after)
+from darkroom.task_delayed d join public.tasks t on t.id = d.task_id where d.run_after is distinct from t.run_after
+union all
 select 5, q.owner_id, q.task_id, 'ready or backlog row differs from its task'
 from (select r.owner_id, r.task_type, r.cost, r.created_at, r.job_no, r.task_id from darkroom.task_ready r
       union all select b.* from darkroom.task_backlog b) q
@@ -2627,7 +2715,8 @@ select 6, t.owner_id, t.id, 'its events do not add up to its row'
 from public.tasks t
 left join lateral (select darkroom.fold_events(array_agg(e.data order by e.id)) as row
                    from darkroom.task_events e where e.row_id = t.id::text and e.table_name = 'tasks') f on true
-where f.row is distinct from to_jsonb(t);
+-- as a row, because a time in JSON has the time zone of the connection that wrote it
+where jsonb_populate_record(null::public.tasks, f.row) is distinct from t;
 comment on view public.invariant_violations is 'Every row is a fault; empty when healthy.';
 revoke all on public.invariant_violations from public;
 grant select on public.invariant_violations to service_role;
@@ -2665,7 +2754,7 @@ drop function public.release_task(uuid,text,integer,text);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
-drop function public.register_worker(text,text[],text[],interval,jsonb);
+drop function public.register_worker(text,text[],text[],interval,jsonb,boolean);
 -- +goose StatementEnd
 
 -- +goose StatementBegin

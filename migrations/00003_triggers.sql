@@ -26,7 +26,13 @@ create trigger log_shot_generations after insert or update or delete on public.s
 create trigger log_credits after insert on public.credit_ledger
   for each row execute function darkroom.log_row_change('credit_ledger');
 
+-- The service reads everything; what it changes it changes by the functions.
+grant usage on schema darkroom to service_role;
+grant select on all tables in schema public, darkroom to service_role;
+
 -- +goose Down
+revoke select on all tables in schema public, darkroom from service_role;
+revoke usage on schema darkroom from service_role;
 drop trigger log_credits on public.credit_ledger;
 drop trigger log_shot_generations on public.shot_generations;
 drop trigger log_generations on public.generations;

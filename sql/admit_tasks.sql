@@ -15,32 +15,51 @@ declare
 begin
   perform darkroom.lock_owner(admit_tasks.user_id);
 
-  -- hints of tasks that are not Queued, that stand in two places, or that wait for something that is done
-  with stale as (
+  -- hints that the task's row does not bear out
+  with queued as (
+    select t.*, t.run_after > clock_timestamp() as delayed, exists (
+             select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete') as waits
+    from public.projects p join public.tasks t on t.project_id = p.id
+    where p.owner_id = admit_tasks.user_id and t.status = 'Queued'
+  ), runnable as (
+    select q.* from queued q where not coalesce(q.delayed, false) and not q.waits
+  ), stale_ready as (
     delete from darkroom.task_ready r
     using (select l.* from darkroom.task_ready l where l.owner_id = admit_tasks.user_id
-             and not exists (select from public.tasks t where t.id = l.task_id and t.status = 'Queued') for update skip locked) s
+             and not exists (select from runnable t where t.id = l.task_id
+               and (t.task_type, t.cost, t.created_at, t.job_no) = (l.task_type, l.cost, l.created_at, l.job_no)) for update skip locked) s
     where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (s.owner_id, s.task_type, s.cost, s.created_at, s.job_no)
-    returning r.task_id, 'ready, but not Queued' as fault
+    returning r.task_id, 'ready, but cannot run' as fault
   ), stale_backlog as (
     delete from darkroom.task_backlog b where b.owner_id = admit_tasks.user_id
-      and (not exists (select from public.tasks t where t.id = b.task_id and t.status = 'Queued')
-           or exists (select from darkroom.task_ready r where r.owner_id = b.owner_id and r.task_id = b.task_id))
-    returning b.task_id, 'backlog, but not Queued or also ready' as fault
+      and (not exists (select from runnable t where t.id = b.task_id
+             and (t.task_type, t.cost, t.created_at, t.job_no) = (b.task_type, b.cost, b.created_at, b.job_no))
+           or exists (select from darkroom.task_ready r
+             where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (b.owner_id, b.task_type, b.cost, b.created_at, b.job_no)))
+    returning b.task_id, 'backlog, but cannot run or is also ready' as fault
   ), stale_deps as (
     delete from darkroom.task_deps d where d.owner_id = admit_tasks.user_id
-      and (not exists (select from public.tasks t where t.id = d.task_id and t.status = 'Queued')
-           or exists (select from public.tasks t where t.id = d.dep_id and t.status in ('Complete', 'Failed', 'Cancelled'))
-           or exists (select from darkroom.task_ready r where r.owner_id = d.owner_id and r.task_id = d.task_id))
-    returning d.task_id, 'waits, but not Queued, also ready, or for what has ended' as fault
+      and not exists (select from queued t join public.tasks w on w.id = d.dep_id
+        where t.id = d.task_id and d.dep_id = any (t.dependant_on) and w.status in ('Queued', 'In Progress'))
+    returning d.task_id, 'waits for nothing' as fault
   ), stale_delayed as (
     delete from darkroom.task_delayed d where d.owner_id = admit_tasks.user_id
-      and not exists (select from public.tasks t where t.id = d.task_id and t.status = 'Queued')
-    returning d.task_id, 'delayed, but not Queued' as fault
+      and (not exists (select from queued t where t.id = d.task_id and t.run_after = d.run_after)
+           or d.run_after <= clock_timestamp() and (
+             exists (select from darkroom.task_ready r where r.owner_id = d.owner_id and r.task_id = d.task_id)
+             or exists (select from darkroom.task_backlog b where b.owner_id = d.owner_id and b.task_id = d.task_id)))
+    returning d.task_id, 'delayed, but not Queued or not delayed' as fault
+  ), missing_deps as (
+    insert into darkroom.task_deps (owner_id, dep_id, task_id)
+    select t.owner_id, d.id, t.id from queued t join public.tasks d on d.id = any (t.dependant_on)
+    where d.status in ('Queued', 'In Progress')
+    on conflict do nothing
+    returning task_id, 'does not wait for all it must' as fault
   )
   insert into darkroom.queue_repairs (owner_id, task_id, fault)
   select admit_tasks.user_id, f.task_id, f.fault
-  from (select * from stale union all select * from stale_backlog union all select * from stale_deps union all select * from stale_delayed) f;
+  from (select * from stale_ready union all select * from stale_backlog union all select * from stale_deps
+        union all select * from stale_delayed union all select * from missing_deps) f;
   get diagnostics v_found = row_count;
   v_faults := v_faults + v_found;
 
@@ -65,10 +84,8 @@ begin
     select m.owner_id, m.task_id, 'backlog, but as old as ready' from moved m;
     get diagnostics v_found = row_count;
     v_faults := v_faults + v_found;
-    if v_found > 0 then
-      perform darkroom.lower_ready_mark(v_lane.oldest);
-      perform darkroom.refill_lane(v_lane.owner_id, v_lane.task_type, v_lane.cost, v_lane.oldest, 0, false);
-    end if;
+    perform darkroom.lower_ready_mark(v_lane.oldest);
+    perform darkroom.refill_lane(v_lane.owner_id, v_lane.task_type, v_lane.cost, '-infinity', 0, false);
   end loop;
 
   -- Queued tasks that stand nowhere

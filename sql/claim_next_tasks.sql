@@ -105,7 +105,7 @@ begin
       end if;
     end loop;
 
-    -- claim: what its owner can pay in order of age, if the task is still Queued; hold its cost; take it out of the queue
+    -- claim: what its owner can pay in order of age, if the row says that it can run; hold its cost; take it out of the queue
     return query
     with mine as (
       select p.*, sum(p.cost) over (partition by p.owner_id order by p.created_at, p.job_no) as upto
@@ -121,6 +121,8 @@ begin
           progress = null, run_after = null, updated_at = clock_timestamp()
       from mine m left join accounts a on a.owner_id = m.owner_id
       where t.id = m.task_id and t.status = 'Queued' and (m.cost = 0 or m.upto <= a.balance_after - a.held_after)
+        and (t.owner_id, t.task_type, t.cost, t.created_at, t.job_no) = (m.owner_id, m.task_type, m.cost, m.created_at, m.job_no)
+        and (t.dependant_on is null or not exists (select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete'))
       returning t.*
     ), holds as (
       insert into public.credit_ledger (owner_id, seq, kind, amount, balance_after, held_after, task_id, attempt)
@@ -135,12 +137,16 @@ begin
     select c.* from claimed c order by c.created_at, c.job_no;
     get diagnostics v_count = row_count;
 
-    -- Of the rest, what is no longer Queued leaves the queue, and lanes that cannot be paid are parked.
+    -- Of the rest, what cannot run (ended, or the hint is wrong) leaves the queue, and lanes that cannot be paid are parked.
     if v_count < cardinality(v_picked) then
       delete from darkroom.task_ready r using unnest(v_picked) p
       where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no)
         and p.owner_id = any (v_locked)
-        and not exists (select from public.tasks t where t.id = p.task_id and t.status = 'Queued');
+        and not exists (
+          select from public.tasks t
+          where t.id = p.task_id and t.status = 'Queued'
+            and (t.owner_id, t.task_type, t.cost, t.created_at, t.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no)
+            and (t.dependant_on is null or not exists (select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete')));
 
       with broke as (
         select l.* from (select distinct p.owner_id, p.task_type, p.cost from unnest(v_picked) p where p.owner_id = any (v_locked)) p

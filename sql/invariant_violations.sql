@@ -31,6 +31,14 @@ union all
 select 1, coalesce(r.owner_id, n.owner_id), null, format('running tasks cost %s, held %s', coalesce(r.cost, 0), coalesce(n.held_after, 0))
 from running r full join newest n on n.owner_id = r.owner_id where coalesce(r.cost, 0) <> coalesce(n.held_after, 0)
 union all
+select 1, coalesce(t.owner_id, h.owner_id), coalesce(t.id, h.task_id),
+  case when t.id is null then format('attempt %s holds %s and is not running', h.attempt, h.amount) else 'running without its hold' end
+from (select t.* from public.tasks t where t.status = 'In Progress' and t.cost > 0) t
+full join (select l.owner_id, l.task_id, l.attempt, min(l.amount) as amount from public.credit_ledger l where l.kind <> 'grant'
+           group by l.owner_id, l.task_id, l.attempt having bool_and(l.kind = 'hold')) h
+  on (h.owner_id, h.task_id, h.attempt, h.amount) = (t.owner_id, t.id, t.attempt, t.cost)
+where t.id is null or h.task_id is null
+union all
 -- 2. one settle per Complete priced task and none for others; an attempt is settled or released, once, after its hold
 select 2, t.owner_id, t.id, format('%s, cost %s, settled %s times', t.status, t.cost, count(l.*))
 from public.tasks t left join public.credit_ledger l on l.task_id = t.id and l.kind = 'settle'
@@ -46,10 +54,11 @@ from result_bearing t left join public.generations g on g.source_task_id = t.id
 where t.status = 'Complete' and btrim(t.output_location) <> ''
 group by t.owner_id, t.id having count(g.*) <> 1
 union all
-select 3, g.owner_id, g.source_task_id, 'generation of a task that is not Complete, or not of its project'
+select 3, g.owner_id, g.source_task_id, 'generation of a task that is not Complete with an output, or not of its project'
 from public.generations g left join result_bearing t on t.id = g.source_task_id
 where g.source_task_id is not null
-  and (t.id is null or t.status <> 'Complete' or not t.generation_created or t.project_id <> g.project_id or t.owner_id <> g.owner_id)
+  and (t.id is null or t.status <> 'Complete' or not t.generation_created or coalesce(btrim(t.output_location), '') = ''
+       or t.project_id <> g.project_id or t.owner_id <> g.owner_id)
 union all
 select 3, g.owner_id, g.source_task_id, format('on shot %s of another project', sg.shot_id)
 from public.shot_generations sg join public.generations g on g.id = sg.generation_id join public.shots s on s.id = sg.shot_id
@@ -74,6 +83,20 @@ union all
 select 5, d.owner_id, d.task_id, format('waits for %s, which has ended', d.dep_id)
 from darkroom.task_deps d where not exists (select from public.tasks t where t.id = d.dep_id and t.status in ('Queued', 'In Progress'))
 union all
+select 5, t.owner_id, t.id, format('does not wait for %s, which is %s', w.id, w.status)
+from public.tasks t join public.tasks w on w.id = any (t.dependant_on)
+where t.status = 'Queued' and w.status <> 'Complete' and not exists (select from darkroom.task_deps d where (d.dep_id, d.task_id) = (w.id, t.id))
+union all
+select 5, t.owner_id, t.id, format('waits until %s, stands in %s', t.run_after, p.place)
+from public.tasks t join places p on p.task_id = t.id
+where t.status = 'Queued' and t.run_after > clock_timestamp() and p.place <> 'delayed'
+union all
+select 5, d.owner_id, d.task_id, format('waits for %s without depending on it', d.dep_id)
+from darkroom.task_deps d join public.tasks t on t.id = d.task_id where not coalesce(d.dep_id = any (t.dependant_on), false)
+union all
+select 5, d.owner_id, d.task_id, format('delayed until %s, its row says %s', d.run_after, t.run_after)
+from darkroom.task_delayed d join public.tasks t on t.id = d.task_id where d.run_after is distinct from t.run_after
+union all
 select 5, q.owner_id, q.task_id, 'ready or backlog row differs from its task'
 from (select r.owner_id, r.task_type, r.cost, r.created_at, r.job_no, r.task_id from darkroom.task_ready r
       union all select b.* from darkroom.task_backlog b) q
@@ -95,7 +118,8 @@ select 6, t.owner_id, t.id, 'its events do not add up to its row'
 from public.tasks t
 left join lateral (select darkroom.fold_events(array_agg(e.data order by e.id)) as row
                    from darkroom.task_events e where e.row_id = t.id::text and e.table_name = 'tasks') f on true
-where f.row is distinct from to_jsonb(t);
+-- as a row, because a time in JSON has the time zone of the connection that wrote it
+where jsonb_populate_record(null::public.tasks, f.row) is distinct from t;
 comment on view public.invariant_violations is 'Every row is a fault; empty when healthy.';
 revoke all on public.invariant_violations from public;
 grant select on public.invariant_violations to service_role;

@@ -1,11 +1,12 @@
 -- Makes a worker known, or says that it started anew; returns its row. What it held before is lost work: queued again at once,
 -- counted as a failed attempt. To be called when a worker starts, before its first claim.
 -- capabilities: routes it serves besides 'any' (travel types want wan2gp). task_types: the only types it wants; null for all that
--- its capabilities allow. lease_timeout: how long it may be silent; 30 minutes unless it sends heartbeats more often.
+-- its capabilities allow. if_unknown: leaves a worker that is known as it is, for callers that see only its claims. lease_timeout: how long it may be silent; 30 minutes unless it sends heartbeats more often.
 -- Raises TD003 for an id, a list or a lease out of bounds. Writes workers, and the tasks it held.
 create or replace function public.register_worker(
   worker_id text, capabilities text[] default '{}', task_types text[] default null,
-  lease_timeout interval default interval '30 minutes', info jsonb default '{}')
+  lease_timeout interval default interval '30 minutes', info jsonb default '{}',
+  if_unknown boolean default false)
 returns public.workers
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -22,6 +23,15 @@ begin
      or cardinality(register_worker.capabilities) > 100 or cardinality(register_worker.task_types) > 1000 then
     raise exception 'Invalid params' using errcode = 'TD003',
       detail = 'worker_id needs 1 to 200 characters, lease_timeout 1 second to 1 day, and the lists must be short.';
+  end if;
+
+  if register_worker.if_unknown then
+    insert into public.workers as w (id, capabilities, task_types, lease_timeout, info)
+    values (register_worker.worker_id, coalesce(register_worker.capabilities, '{}'), register_worker.task_types, v_lease,
+            coalesce(register_worker.info, '{}'))
+    on conflict (id) do nothing;
+    select w.* into v_worker from public.workers w where w.id = register_worker.worker_id;
+    return v_worker;
   end if;
 
   insert into public.workers as w (id, capabilities, task_types, lease_timeout, info, running, last_heartbeat)

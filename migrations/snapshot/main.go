@@ -40,7 +40,7 @@ func run(ctx context.Context, root, name, file string) (err error) {
 	}
 	server, err := localpg.Start(ctx, localpg.Config{Log: os.Stderr})
 	if err != nil {
-		return err //nolint:wrapcheck // one sentence already
+		return err
 	}
 	defer func() { err = errors.Join(err, server.Stop(context.WithoutCancel(ctx))) }()
 	p := project{root: root, server: server}

@@ -45,7 +45,7 @@ func schema(ctx context.Context, conn *pgx.Conn) (string, error) {
 func (p project) schema(ctx context.Context) (text string, err error) {
 	err = p.withDatabase(ctx, "template0", func(name string) error {
 		if err := migrations.Up(ctx, p.server.DatabaseURL(name), p.migrations()); err != nil {
-			return err //nolint:wrapcheck // tells the place
+			return err
 		}
 		return p.withConn(ctx, name, func(conn *pgx.Conn) error {
 			text, err = schema(ctx, conn)
@@ -62,7 +62,7 @@ func (p project) writeSchema(ctx context.Context) (changed bool, err error) {
 		return false, err
 	}
 	name := filepath.Join(p.root, "sql", schemaFile)
-	old, err := os.ReadFile(name) //nolint:gosec // a source file
+	old, err := os.ReadFile(name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("reading the schema: %w", err)
 	}

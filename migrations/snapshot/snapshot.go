@@ -34,7 +34,7 @@ func (p project) compare(ctx context.Context, files fs.FS) ([]change, []source, 
 	var ordered []source
 	err := p.withDatabase(ctx, "template0", func(migrated string) error {
 		if err := migrations.Up(ctx, p.server.DatabaseURL(migrated), files); err != nil {
-			return err //nolint:wrapcheck // tells the place
+			return err
 		}
 		var err error
 		changes, ordered, err = p.compareWith(ctx, migrated)
@@ -114,7 +114,7 @@ func (p project) rewrite(ctx context.Context, file string) error {
 	return p.withDatabase(ctx, "template0", func(before string) error {
 		if version > 1 {
 			if err := migrations.UpTo(ctx, p.server.DatabaseURL(before), p.migrations(), version-1); err != nil {
-				return err //nolint:wrapcheck // tells the place
+				return err
 			}
 		}
 		changes, ordered, err := p.compareWith(ctx, before)
@@ -190,17 +190,17 @@ func (p project) try(ctx context.Context, files fs.FS, file string) error {
 		var before []object
 		if version > 1 {
 			if err := migrations.UpTo(ctx, p.server.DatabaseURL(name), files, version-1); err != nil {
-				return err //nolint:wrapcheck // tells the place
+				return err
 			}
 			if before, err = read(); err != nil {
 				return err
 			}
 		}
 		if err := migrations.UpTo(ctx, p.server.DatabaseURL(name), files, version); err != nil {
-			return err //nolint:wrapcheck // tells the place
+			return err
 		}
 		if err := migrations.DownTo(ctx, p.server.DatabaseURL(name), files, version-1); err != nil {
-			return err //nolint:wrapcheck // tells the place
+			return err
 		}
 		after, err := read()
 		if err != nil {

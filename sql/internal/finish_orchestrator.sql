@@ -1,5 +1,6 @@
 -- After a child completed: completes its orchestrator when the tree is done, with the output of the stitch. A tree without a
--- stitch is done when all the segments it was priced for are, with the output of the last one. The caller holds the owner's lock.
+-- stitch is done when all the segments it was priced for are, with the output of the last one. Until then it shows as progress how
+-- many of the tree's tasks are done. The caller holds the owner's lock.
 create or replace function darkroom.finish_orchestrator(p_child public.tasks)
 returns void
 language plpgsql volatile
@@ -7,15 +8,21 @@ set search_path = ''
 as $$
 declare
   v_before public.tasks;
+  v_all bigint;
   v_done bigint;
+  v_open boolean;
 begin
   if p_child.task_type <> 'travel_stitch' then
-    if exists (select from public.tasks c where c.orchestrator_task_id = p_child.orchestrator_task_id
-               and (c.task_type = 'travel_stitch' or c.status in ('Queued', 'In Progress'))) then
+    select count(*), count(*) filter (where c.status = 'Complete'), bool_or(c.task_type = 'travel_stitch' or c.status in ('Queued', 'In Progress'))
+    into v_all, v_done, v_open
+    from public.tasks c where c.orchestrator_task_id = p_child.orchestrator_task_id;
+    if v_open then
+      update public.tasks t
+      set progress = jsonb_build_object('percent', 100 * v_done / v_all, 'value', v_done, 'max', v_all, 'phase', 'tasks'),
+          updated_at = clock_timestamp()
+      where t.id = p_child.orchestrator_task_id and t.status = 'In Progress';
       return;
     end if;
-    select count(*) into v_done from public.tasks c
-    where c.orchestrator_task_id = p_child.orchestrator_task_id and c.status = 'Complete';
   end if;
 
   select t.* into v_before from public.tasks t

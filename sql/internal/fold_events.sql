@@ -16,3 +16,4 @@ end
 $$;
 comment on function darkroom.fold_events is 'Folds the events of a row into the row.';
 revoke all on function darkroom.fold_events from public;
+grant execute on function darkroom.fold_events to service_role;

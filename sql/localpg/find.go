@@ -206,7 +206,7 @@ func (f *finder) check(ctx context.Context, dir string) (Binaries, error) {
 	if err := f.user.canReach(dir); err != nil {
 		return Binaries{}, err
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(dir, "postgres"), "--version") //nolint:gosec // the program that was looked for
+	cmd := exec.CommandContext(ctx, filepath.Join(dir, "postgres"), "--version")
 	cmd.Dir = "/"
 	cmd.SysProcAttr = f.user.procAttr(0)
 	out, err := cmd.CombinedOutput()
@@ -290,7 +290,7 @@ func aptInstall(ctx context.Context, log io.Writer) error {
 		{"update"},
 		{"install", "--yes", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold", "postgresql"},
 	} {
-		cmd := exec.CommandContext(ctx, "apt-get", args...) //nolint:gosec // the constants above
+		cmd := exec.CommandContext(ctx, "apt-get", args...)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "UCF_FORCE_CONFFOLD=1")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("apt-get %s: %w: %s", args[0], err, lastLine(string(out)))

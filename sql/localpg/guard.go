@@ -34,7 +34,7 @@ type guard struct {
 }
 
 func startGuard(signal, folder string) (*guard, error) {
-	cmd := exec.Command("/bin/sh", "-c", guardScript, "darkroom-postgres-guard", signal, folder) //nolint:gosec,noctx // quoted in the script; it outlives every context
+	cmd := exec.Command("/bin/sh", "-c", guardScript, "darkroom-postgres-guard", signal, folder) //nolint:noctx // quoted in the script; it outlives every context
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	read, write, err := os.Pipe()

@@ -12,7 +12,7 @@ import (
 // tryLock opens the file and takes its lock, which is given up when the last copy of the descriptor is closed: by Close, or by the end of all
 // processes that inherited it. A nil file without error means that another process holds it.
 func tryLock(name string) (*os.File, error) {
-	file, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the caller's own folder
+	file, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("locking: %w", err)
 	}

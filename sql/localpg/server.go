@@ -403,7 +403,7 @@ func (s *Server) postmaster(ctx context.Context) (int, bool) {
 	}
 	command, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil {
-		if command, err = exec.CommandContext(ctx, "ps", "-o", "args=", "-p", strconv.Itoa(pid)).Output(); err != nil { //nolint:gosec // a number
+		if command, err = exec.CommandContext(ctx, "ps", "-o", "args=", "-p", strconv.Itoa(pid)).Output(); err != nil {
 			return 0, false
 		}
 	}
@@ -443,7 +443,7 @@ func (s *Server) initialise(ctx context.Context) error {
 	passwordFile := filepath.Join(dir, passwordName)
 	protected := s.config.Dir != "" || s.host != ""
 	if _, err := os.Stat(s.data); err == nil {
-		password, err := os.ReadFile(passwordFile) //nolint:gosec // our own file
+		password, err := os.ReadFile(passwordFile)
 		if err != nil {
 			return fmt.Errorf("the password of the database is lost (put the file back, or move %s away to begin with an empty one): %w", s.data, err)
 		}
@@ -485,7 +485,7 @@ func (s *Server) initialise(ctx context.Context) error {
 	if !s.durable() {
 		args = append(args, "--no-sync")
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(s.binaries.Dir, "initdb"), args...) //nolint:gosec // the program that Find chose
+	cmd := exec.CommandContext(ctx, filepath.Join(s.binaries.Dir, "initdb"), args...)
 	cmd.Dir = "/"
 	cmd.Env = cleanEnv()
 	cmd.SysProcAttr = s.user.procAttr(syscall.SIGKILL)
@@ -503,7 +503,7 @@ func (s *Server) initialise(ctx context.Context) error {
 
 // syncDir makes a rename in the folder last.
 func syncDir(dir string) error {
-	file, err := os.Open(dir) //nolint:gosec // our own folder
+	file, err := os.Open(dir)
 	if err != nil {
 		return fmt.Errorf("making the cluster: %w", err)
 	}
@@ -565,7 +565,7 @@ func (s *Server) launch(lock *os.File) error {
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
 		args = append(args, "-c", name+"="+settings[name])
 	}
-	s.cmd = exec.Command(filepath.Join(s.binaries.Dir, "postgres"), args...) //nolint:gosec,noctx // the program that Find chose; it outlives ctx
+	s.cmd = exec.Command(filepath.Join(s.binaries.Dir, "postgres"), args...) //nolint:noctx // the program that Find chose; it outlives ctx
 	s.cmd.Dir = "/"
 	s.cmd.Env = cleanEnv()
 	s.cmd.Stdout, s.cmd.Stderr = log, log

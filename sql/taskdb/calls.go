@@ -19,7 +19,7 @@ var (
 	callCreateShot           = call{"create_shot", "select * from create_shot(project_id => $1, name => $2)"}
 	callGrantCredits         = call{"grant_credits", "select * from grant_credits(user_id => $1, amount => $2, idempotency_key => $3, note => $4)"}
 	callGetCredits           = call{"get_credits", "select * from get_credits(user_id => $1)"}
-	callRegisterWorker       = call{"register_worker", "select * from register_worker(worker_id => $1, capabilities => $2, task_types => $3, lease_timeout => $4, info => $5)"}
+	callRegisterWorker       = call{"register_worker", "select * from register_worker(worker_id => $1, capabilities => $2, task_types => $3, lease_timeout => $4, info => $5, if_unknown => $6)"}
 	callClaimNextTask        = call{"claim_next_task", "select * from claim_next_task(worker_id => $1)"}
 	callClaimNextTasks       = call{"claim_next_tasks", "select * from claim_next_tasks(worker_id => $1, max_tasks => $2)"}
 	callHeartbeatWorker      = call{"heartbeat_worker", "select * from heartbeat_worker(worker_id => $1, running => $2, info => $3)"}

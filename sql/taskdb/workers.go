@@ -16,6 +16,7 @@ type Registration struct {
 	TaskTypes    []string        // the only types it wants; nil: all that its capabilities allow
 	LeaseTimeout time.Duration   // how long it may be silent, 1 s to 24 h; zero: 30 minutes
 	Info         json.RawMessage // device, version, engines: shown, never read
+	IfUnknown    bool            // leave a worker that is known as it is, with what it holds
 }
 
 // Hold is the fence of a claimed task: calls that carry an older attempt, or another worker, are refused with ErrLeaseLost.
@@ -60,7 +61,7 @@ type Completion struct {
 // RegisterWorker makes a worker known; what it held before is queued again. To be called before its first claim.
 // Errors: ErrInvalidParams.
 func (db *DB) RegisterWorker(ctx context.Context, r Registration) (Worker, error) {
-	return rowOf[Worker](ctx, db, callRegisterWorker, r.WorkerID, r.Capabilities, r.TaskTypes, orNull(r.LeaseTimeout), jsonOrNull(r.Info))
+	return rowOf[Worker](ctx, db, callRegisterWorker, r.WorkerID, r.Capabilities, r.TaskTypes, orNull(r.LeaseTimeout), jsonOrNull(r.Info), r.IfUnknown)
 }
 
 // ClaimNextTask hands the worker the oldest task it may run; false when there is none. Errors: ErrUnknownWorker, ErrIsolation.

@@ -48,7 +48,7 @@ var server = sync.OnceValues(func() (*cluster, error) {
 			Log:      os.Stderr,
 		})
 		if err != nil {
-			return nil, err //nolint:wrapcheck // one sentence already
+			return nil, err
 		}
 		// Without fsync a file copy is twice as fast as writing the copy to the log.
 		c = &cluster{url: temporary.URL(), strategy: "file_copy"}
@@ -118,7 +118,7 @@ func (c *cluster) makeTemplate(ctx context.Context, name string) error {
 		}
 	}
 	if err := migrations.Up(ctx, withDatabase(c.url, name), migrations.FS); err != nil {
-		return err //nolint:wrapcheck // as above
+		return err
 	}
 	for _, sql := range []string{
 		// The migrator's connection may take a moment to end, and nobody may be connected to what is copied.

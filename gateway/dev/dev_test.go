@@ -1,0 +1,389 @@
+package dev_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"darkroom/sql/taskdb"
+	"darkroom/workerd/media"
+)
+
+const patience = 2 * time.Minute // for videos on a busy machine
+
+// programs builds gateway and workerd once and returns their folder.
+var programs = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "darkroom-programs-")
+	if err != nil {
+		return "", err
+	}
+	out, err := exec.Command("go", "build", "-o", dir, "darkroom/gateway", "darkroom/workerd").CombinedOutput()
+	if err != nil {
+		os.Stderr.Write(out)
+	}
+	return dir, err
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if dir, err := programs(); err == nil {
+		os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// newHome returns the path of a home with a blank and a quote in it, in a folder that PostgreSQL's user can reach when we are root.
+func newHome(t *testing.T) string {
+	t.Helper()
+	if _, err := os.Stat("/proc/self/environ"); err != nil {
+		t.Skip("which processes are left is read from /proc")
+	}
+	dir, err := os.MkdirTemp("", "darkroom-dev-") //nolint:usetesting // its folder is closed to others
+	must(t, err)
+	must(t, os.Chmod(dir, 0o755))
+	home := filepath.Join(dir, "it's a home")
+	t.Cleanup(func() {
+		wantNothingLeft(t, home)
+		os.RemoveAll(dir)
+	})
+	return home
+}
+
+// processes lists those that belong to a home: it stands in their environment, which children inherit.
+func processes(t *testing.T, home string) map[int]string {
+	t.Helper()
+	found := map[int]string{}
+	environments, err := filepath.Glob("/proc/[0-9]*/environ")
+	must(t, err)
+	for _, path := range environments {
+		environment, err := os.ReadFile(path)
+		if err != nil || !bytes.Contains(environment, []byte("DARKROOM_HOME="+home+"\x00")) {
+			continue // ended, or somebody else's
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		must(t, err)
+		command, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "cmdline"))
+		found[pid] = string(bytes.ReplaceAll(command, []byte{0}, []byte{' '})) + string(environment)
+	}
+	return found
+}
+
+func await(t *testing.T, what string, limit time.Duration, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !done(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// wantNothingLeft waits until no process of the home is left.
+func wantNothingLeft(t *testing.T, home string) {
+	t.Helper()
+	deadline := time.Now().Add(15 * time.Second)
+	for left := processes(t, home); len(left) > 0; left = processes(t, home) {
+		if time.Now().After(deadline) {
+			for pid, command := range left {
+				t.Errorf("left behind: %d %.200q", pid, command)
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// running is a `gateway dev` process.
+type running struct {
+	t     *testing.T
+	home  string
+	cmd   *exec.Cmd
+	lines chan string
+	said  []string
+}
+
+// start starts it in a process group of its own, as a shell does.
+func start(t *testing.T, home string, environment ...string) *running {
+	t.Helper()
+	dir, err := programs()
+	must(t, err)
+	r := &running{t: t, home: home, cmd: exec.Command(filepath.Join(dir, "gateway"), "dev"), lines: make(chan string, 1000)}
+	r.cmd.Env = append(os.Environ(), "DARKROOM_HOME="+home, "DARKROOM_LISTEN=127.0.0.1:0", "DATABASE_URL=")
+	r.cmd.Env = append(r.cmd.Env, environment...)
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	output, input, err := os.Pipe()
+	must(t, err)
+	r.cmd.Stdout, r.cmd.Stderr = input, input
+	must(t, r.cmd.Start())
+	input.Close()
+	t.Cleanup(func() { _ = r.cmd.Process.Kill() })
+	go func() {
+		defer close(r.lines)
+		defer output.Close()
+		for scanner := bufio.NewScanner(output); scanner.Scan(); {
+			r.lines <- scanner.Text()
+		}
+	}()
+	return r
+}
+
+// until returns the first line from now on that matches the pattern, as its submatches.
+func (r *running) until(pattern string) []string {
+	r.t.Helper()
+	re := regexp.MustCompile(pattern)
+	timeout := time.After(patience)
+	for {
+		select {
+		case line, open := <-r.lines:
+			if !open {
+				r.t.Fatalf("it ended before it said %q:\n%s", pattern, strings.Join(r.said, "\n"))
+			}
+			r.said = append(r.said, line)
+			if match := re.FindStringSubmatch(line); match != nil {
+				return match
+			}
+		case <-timeout:
+			r.t.Fatalf("it did not say %q:\n%s", pattern, strings.Join(r.said, "\n"))
+		}
+	}
+}
+
+// ended waits for the end, and returns the exit code.
+func (r *running) ended() int {
+	r.t.Helper()
+	timer := time.AfterFunc(30*time.Second, func() { _ = r.cmd.Process.Kill() })
+	defer timer.Stop()
+	_ = r.cmd.Wait()
+	for line := range r.lines {
+		r.said = append(r.said, line)
+	}
+	return r.cmd.ProcessState.ExitCode()
+}
+
+// shell runs a command line with sh, as if it were pasted.
+func shell(t *testing.T, line string) []byte {
+	t.Helper()
+	cmd := exec.Command("sh", "-c", line)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v: %s", line, err, stderr.String())
+	}
+	return out
+}
+
+// environment reads the env file as a shell does.
+func (r *running) environment(name string) string {
+	r.t.Helper()
+	quoted := "'" + strings.ReplaceAll(filepath.Join(r.home, "env"), "'", `'\''`) + "'"
+	return string(shell(r.t, ". "+quoted+` && printf %s "$`+name+`"`))
+}
+
+func (r *running) request(method, path string, body io.Reader) []byte {
+	r.t.Helper()
+	request, err := http.NewRequestWithContext(r.t.Context(), method, r.environment("DARKROOM_URL")+path, body)
+	must(r.t, err)
+	request.Header.Set("Authorization", "Bearer "+r.environment("DARKROOM_SERVICE_KEY"))
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	must(r.t, err)
+	defer response.Body.Close()
+	data, err := io.ReadAll(response.Body)
+	must(r.t, err)
+	if response.StatusCode != http.StatusOK {
+		r.t.Fatalf("%s %s: %d %s", method, path, response.StatusCode, data)
+	}
+	return data
+}
+
+// travel creates another travel from the file that is there for it.
+func (r *running) travel() taskdb.Task {
+	r.t.Helper()
+	body, err := os.ReadFile(filepath.Join(r.home, "travel.json"))
+	must(r.t, err)
+	var task taskdb.Task
+	must(r.t, json.Unmarshal(r.request(http.MethodPost, "/functions/v1/create_task", bytes.NewReader(body)), &task))
+	return task
+}
+
+func (r *running) generations() []taskdb.Generation {
+	r.t.Helper()
+	var list []taskdb.Generation
+	path := "/projects/" + r.environment("DARKROOM_PROJECT_ID") + "/generations?shot_id=" + r.environment("DARKROOM_SHOT_ID")
+	must(r.t, json.Unmarshal(r.request(http.MethodGet, path, nil), &list))
+	return list
+}
+
+func wantVideo(t *testing.T, url string) {
+	t.Helper()
+	response, err := http.Get(url)
+	must(t, err)
+	defer response.Body.Close()
+	file := filepath.Join(t.TempDir(), "video.mp4")
+	data, err := io.ReadAll(response.Body)
+	must(t, err)
+	must(t, os.WriteFile(file, data, 0o600))
+	if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "video/mp4" {
+		t.Fatalf("%s: %d %s", url, response.StatusCode, response.Header.Get("Content-Type"))
+	}
+	tools, err := media.Find(t.Context(), os.Stderr)
+	must(t, err)
+	out, err := exec.Command(tools.FFprobe, "-v", "error", "-select_streams", "v", "-count_frames", "-show_entries",
+		"stream=codec_name,width,height,nb_read_frames", "-of", "csv=p=0", file).Output()
+	must(t, err)
+	// Two segments of 25 frames that share 4.
+	if got := strings.TrimSpace(string(out)); got != "h264,768,512,46" {
+		t.Errorf("the video is %s", got)
+	}
+}
+
+func TestRunMakesAVideoAndLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	home := newHome(t)
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	listen := "DARKROOM_LISTEN=" + free.Addr().String() // one address for all starts: it stands in the travels
+	must(t, free.Close())
+
+	first := start(t, home, listen)
+	curl := first.until(`^  (\. .*create_task.*)$`)[1]
+	t.Logf("the first start: ready in %s s", first.until(`^ready in ([\d.]+) s; Ctrl-C ends it$`)[1])
+	url := first.until(`^video: (http://127\.0\.0\.1:\d+/storage/v1/object/public/image_uploads/\S+)$`)[1]
+	wantVideo(t, url)
+	if list := first.generations(); len(list) != 1 || list[0].Location == nil || *list[0].Location != url {
+		t.Errorf("generations: %+v", list)
+	}
+	if info, err := os.Stat(filepath.Join(home, "env")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("env: %v, %v", info, err)
+	}
+	key, databaseURL := first.environment("DARKROOM_SERVICE_KEY"), first.environment("DATABASE_URL")
+
+	// A worker that is killed is started again.
+	for pid, command := range processes(t, home) {
+		if strings.Contains(command, "/workerd ") && strings.Contains(command, "DARKROOM_WORKER_ID=local-1\x00") {
+			must(t, syscall.Kill(pid, syscall.SIGKILL))
+		}
+	}
+	first.until(`^worker local-1 ended \(signal: killed.*\): starting it again in 1s; its log is .*local-1\.log$`)
+
+	if _, err := exec.LookPath("curl"); err == nil {
+		var task taskdb.Task
+		must(t, json.Unmarshal(shell(t, curl), &task))
+		if task.Status != taskdb.StatusQueued {
+			t.Errorf("the printed line made %+v", task)
+		}
+		wantVideo(t, first.until(`^video: (\S+)$`)[1])
+	}
+	must(t, syscall.Kill(-first.cmd.Process.Pid, syscall.SIGINT)) // as Ctrl-C does
+	began := time.Now()
+	if code := first.ended(); code != 0 {
+		t.Errorf("exit code %d after Ctrl-C:\n%s", code, strings.Join(first.said, "\n"))
+	}
+	t.Logf("Ctrl-C took %s", time.Since(began).Round(time.Millisecond))
+	wantNothingLeft(t, home)
+
+	second := start(t, home, listen, "DATABASE_URL="+databaseURL) // as in a shell that has sourced env
+	t.Logf("the second start: ready in %s s", second.until(`^ready in ([\d.]+) s`)[1])
+	wantVideo(t, second.until(`^video: (\S+) \(made earlier\)$`)[1])
+	if again := second.environment("DARKROOM_SERVICE_KEY"); again != key {
+		t.Error("the key has changed")
+	}
+
+	// Killed in mid-video it leaves nothing running, and nothing is lost.
+	task := second.travel()
+	await(t, "the travel to run", patience, func() bool {
+		for _, command := range processes(t, home) {
+			if program, _, _ := strings.Cut(command, " "); strings.HasSuffix(program, "ffmpeg") {
+				return true
+			}
+		}
+		return false
+	})
+	must(t, second.cmd.Process.Kill())
+	wantNothingLeft(t, home)
+	second.ended()
+
+	third := start(t, home, listen)
+	third.until(`^ready in`)
+	await(t, "the travel to be finished", patience, func() bool {
+		var now taskdb.Task
+		must(t, json.Unmarshal(third.request(http.MethodGet, "/tasks/"+task.ID.String(), nil), &now))
+		if now.Ended() && now.Status != taskdb.StatusComplete {
+			t.Fatalf("%s: %s", now.Status, *now.ErrorMessage)
+		}
+		return now.Ended()
+	})
+	must(t, third.cmd.Process.Signal(syscall.SIGTERM))
+	if code := third.ended(); code != 0 {
+		t.Errorf("exit code %d after SIGTERM:\n%s", code, strings.Join(third.said, "\n"))
+	}
+	wantNothingLeft(t, home)
+}
+
+func TestWhatIsMissingIsToldInOneSentence(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { taken.Close() })
+	file := filepath.Join(t.TempDir(), "file")
+	must(t, os.WriteFile(file, nil, 0o600))
+
+	for name, c := range map[string]struct {
+		environment []string
+		want        string
+	}{
+		"a taken port":    {[]string{"DARKROOM_LISTEN=" + taken.Addr().String()}, "is taken by another program: end that one, or set DARKROOM_LISTEN"},
+		"a public port":   {[]string{"DARKROOM_LISTEN=0.0.0.0:0"}, "listens on this machine only"},
+		"no ffmpeg":       {[]string{"DARKROOM_FFMPEG=/nowhere"}, "DARKROOM_FFMPEG must name a folder with ffmpeg and ffprobe"},
+		"no PostgreSQL":   {[]string{"DARKROOM_POSTGRES=/nowhere"}, "DARKROOM_POSTGRES must name a folder with PostgreSQL's initdb and postgres"},
+		"no such server":  {[]string{"DATABASE_URL=postgres://127.0.0.1:1/x"}, "the database does not answer"},
+		"a file as home":  {[]string{"DARKROOM_HOME=" + file}, "DARKROOM_HOME can't be made"},
+		"an unusable URL": {[]string{"DATABASE_URL=x://"}, "the database URL cannot be read"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			home := newHome(t)
+			r := start(t, home, c.environment...)
+			code := r.ended()
+			if last := r.said[len(r.said)-1]; code != 1 || !strings.HasPrefix(last, "gateway: ") || !strings.Contains(last, c.want) {
+				t.Errorf("exit code %d:\n%s", code, strings.Join(r.said, "\n"))
+			}
+			wantNothingLeft(t, home)
+		})
+	}
+}
+
+func TestAHomeServesOneRunAtATime(t *testing.T) {
+	t.Parallel()
+	home := newHome(t)
+	first := start(t, home)
+	first.until(`^ready in`)
+	second := start(t, home)
+	if code := second.ended(); code != 1 || !strings.Contains(second.said[len(second.said)-1], "is in use by another program") {
+		t.Errorf("exit code %d:\n%s", code, strings.Join(second.said, "\n"))
+	}
+	if list := first.generations(); len(list) > 1 {
+		t.Errorf("generations: %+v", list)
+	}
+}

@@ -1,0 +1,138 @@
+package dev
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// Files and folders in the home. PostgreSQL's is beside them.
+const (
+	stateFile  = "state.json"
+	envFile    = "env"
+	travelFile = "travel.json"
+	logFolder  = "log"
+	tempFolder = "tmp" // of workers
+	filesName  = "storage"
+)
+
+// state is what is kept from run to run beside the database. It is written in one step, readable by its owner only.
+type state struct {
+	ServiceKey  string    `json:"service_key"`
+	UserID      uuid.UUID `json:"user_id"`
+	ProjectID   uuid.UUID `json:"project_id"`
+	ShotID      uuid.UUID `json:"shot_id"`
+	TaskID      uuid.UUID `json:"task_id"`      // the sample travel
+	PostgresURL string    `json:"postgres_url"` // of our own PostgreSQL when it last ran
+}
+
+// openHome makes the folders and reads the state, or begins one.
+func (r *runner) openHome() error {
+	home, err := filepath.Abs(r.Home)
+	if err != nil {
+		return fmt.Errorf("the folder DARKROOM_HOME: %w", err)
+	}
+	r.Home = home
+	r.storage = (&url.URL{Scheme: "file", Path: filepath.Join(home, filesName)}).String()
+	perm := fs.FileMode(0o700)
+	if os.Geteuid() == 0 {
+		perm = 0o711 // PostgreSQL refuses to run as root, and its user must pass
+	}
+	if err := os.MkdirAll(home, perm); err != nil {
+		return fmt.Errorf("the folder DARKROOM_HOME can't be made, choose another: %w", err)
+	}
+	for _, folder := range []string{logFolder, tempFolder} {
+		if err := os.MkdirAll(filepath.Join(home, folder), 0o700); err != nil {
+			return fmt.Errorf("the folder DARKROOM_HOME can't be written to, choose another: %w", err)
+		}
+	}
+
+	data, err := os.ReadFile(filepath.Join(home, stateFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		r.state = &state{ServiceKey: rand.Text(), UserID: uuid.New()}
+		return r.saveState()
+	}
+	r.state = &state{}
+	if err == nil {
+		err = json.Unmarshal(data, r.state)
+	}
+	if err != nil {
+		return fmt.Errorf("%s can't be read (move %s away to begin anew): %w", filepath.Join(home, stateFile), home, err)
+	}
+	return nil
+}
+
+func (r *runner) saveState() error {
+	data, err := json.MarshalIndent(r.state, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writing the state: %w", err)
+	}
+	return r.writeFile(stateFile, append(data, '\n'))
+}
+
+// writeFile writes a file of the home, whole or not at all.
+func (r *runner) writeFile(name string, data []byte) error {
+	path := filepath.Join(r.Home, name)
+	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+		return fmt.Errorf("writing into DARKROOM_HOME: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("writing into DARKROOM_HOME: %w", err)
+	}
+	return nil
+}
+
+// postgresAddress is where PostgreSQL listened before, so that its URL stays the same, or a free port.
+func (s *state) postgresAddress(ctx context.Context) string {
+	const free = "127.0.0.1:0"
+	before, err := url.Parse(s.PostgresURL)
+	if err != nil || before.Host == "" {
+		return free
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", before.Host)
+	if err != nil {
+		return free
+	}
+	_ = listener.Close()
+	return before.Host
+}
+
+// isOwn reports whether the URL leads to our own PostgreSQL, as it does in a shell that has sourced the env file: its password is
+// random, and its port may have changed since.
+func (s *state) isOwn(databaseURL string) bool {
+	own, err := url.Parse(s.PostgresURL)
+	if err != nil || own.User == nil {
+		return false
+	}
+	given, err := url.Parse(databaseURL)
+	return err == nil && given.User != nil && given.User.String() == own.User.String()
+}
+
+// writeEnv writes what shells source to reach this run.
+func (r *runner) writeEnv() error {
+	var text strings.Builder
+	for _, pair := range [][2]string{
+		{"DARKROOM_URL", r.publicURL},
+		{"DATABASE_URL", r.DatabaseURL},
+		{"DARKROOM_SERVICE_KEY", r.state.ServiceKey},
+		{"DARKROOM_USER_ID", r.state.UserID.String()},
+		{"DARKROOM_PROJECT_ID", r.state.ProjectID.String()},
+		{"DARKROOM_SHOT_ID", r.state.ShotID.String()},
+	} {
+		fmt.Fprintf(&text, "export %s=%s\n", pair[0], shellQuote(pair[1]))
+	}
+	return r.writeFile(envFile, []byte(text.String()))
+}
+
+// shellQuote makes a text one word of any shell.
+func shellQuote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }

@@ -1,0 +1,126 @@
+package dev
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"darkroom/gateway/storage"
+	"darkroom/sql/taskdb"
+	"darkroom/testdata/pictures"
+)
+
+const (
+	travelTool = "travel-between-images"
+	sampleKey  = "darkroom sample" // idempotency key of what is made once
+	maxPicture = 10 << 20          // bytes
+)
+
+// seed makes what is missing of the sample data: a user with credits, a project, a shot, three pictures and a travel between them.
+func (r *runner) seed(ctx context.Context) error {
+	urls, err := r.storePictures(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := r.db.CreateUser(ctx, r.state.UserID, ""); err != nil {
+		return fmt.Errorf("making the sample user: %w", err)
+	}
+	if _, err := r.db.GrantCredits(ctx, r.state.UserID, taskdb.WholeCredits(1000), sampleKey, "sample data"); err != nil {
+		return fmt.Errorf("granting the sample credits: %w", err)
+	}
+	if err := r.seedProject(ctx); err != nil {
+		return err
+	}
+	travel := r.travel(urls)
+	body, err := json.MarshalIndent(travel, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writing the sample travel: %w", err)
+	}
+	if err := r.writeFile(travelFile, append(body, '\n')); err != nil {
+		return err
+	}
+	if r.state.TaskID == uuid.Nil {
+		travel.IdempotencyKey = sampleKey
+		task, err := r.db.CreateTask(ctx, travel)
+		if err != nil {
+			return fmt.Errorf("creating the sample travel: %w", err)
+		}
+		r.state.TaskID = task.ID
+	}
+	return r.saveState()
+}
+
+// seedProject makes the project and the shot unless this database has them.
+func (r *runner) seedProject(ctx context.Context) error {
+	if r.state.ProjectID != uuid.Nil {
+		_, err := r.db.ListGenerations(ctx, taskdb.Gallery{ProjectID: r.state.ProjectID, MaxRows: 1})
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, taskdb.ErrProjectNotFound) {
+			return fmt.Errorf("looking for the sample project: %w", err)
+		}
+		r.state.TaskID = uuid.Nil // another database
+	}
+	project, err := r.db.CreateProject(ctx, r.state.UserID, "Sample")
+	if err != nil {
+		return fmt.Errorf("making the sample project: %w", err)
+	}
+	shot, err := r.db.CreateShot(ctx, project.ID, "Coffee, cat, rocket")
+	if err != nil {
+		return fmt.Errorf("making the sample shot: %w", err)
+	}
+	r.state.ProjectID, r.state.ShotID = project.ID, shot.ID
+	return r.saveState()
+}
+
+// storePictures puts the pictures where a user's uploads lie, and returns their addresses.
+func (r *runner) storePictures(ctx context.Context) (urls []string, err error) {
+	bucket, err := storage.Open(ctx, r.storage)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, bucket.Close()) }()
+	for _, name := range pictures.Names() {
+		data, err := pictures.FS.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("reading the sample pictures: %w", err)
+		}
+		key := storage.UploadKey(r.state.UserID, name)
+		if _, err := bucket.Put(ctx, key, bytes.NewReader(data), maxPicture); err != nil && !errors.Is(err, storage.ErrExists) {
+			return nil, fmt.Errorf("storing the sample pictures: %w", err)
+		}
+		urls = append(urls, storage.URL(r.publicURL, key))
+	}
+	return urls, nil
+}
+
+// travel is the body of a task that makes one video of the pictures.
+func (r *runner) travel(urls []string) taskdb.NewTask {
+	details := struct {
+		Run      string    `json:"run_id"`
+		Shot     uuid.UUID `json:"shot_id"`
+		Segments int       `json:"num_new_segments_to_generate"`
+		Images   []string  `json:"input_image_paths_resolved"`
+		Frames   []int     `json:"segment_frames_expanded"`
+		Overlap  []int     `json:"frame_overlap_expanded"`
+		Prompts  []string  `json:"base_prompts_expanded"`
+		Size     string    `json:"parsed_resolution_wh"`
+		FPS      int       `json:"fps_helpers"`
+	}{
+		"sample", r.state.ShotID, len(urls) - 1, urls,
+		[]int{25, 25},
+		[]int{4},
+		[]string{"from the coffee to the cat", "from the cat to the rocket"},
+		"768x512", 16,
+	}
+	input, err := json.Marshal(map[string]any{"orchestrator_details": details})
+	if err != nil {
+		panic(err) // of texts and numbers
+	}
+	return taskdb.NewTask{ProjectID: r.state.ProjectID, ToolID: travelTool, Input: input}
+}

@@ -1,0 +1,81 @@
+// Command gateway is Darkroom's HTTP door. See README.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"darkroom/gateway/dev"
+	"darkroom/gateway/server"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is the program: it returns its exit code, 0, 1 for a failure that stderr tells in one sentence, or 2 for a wrong command line.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	command := "serve"
+	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
+		command, args = args[0], args[1:]
+	}
+	commands := map[string]func(context.Context, *settings, io.Writer) error{
+		"serve": serve,
+		"migrate": func(ctx context.Context, s *settings, _ io.Writer) error {
+			return server.Migrate(ctx, s.database)
+		},
+		"dev": func(ctx context.Context, s *settings, _ io.Writer) error {
+			return dev.Run(ctx, dev.Config{Home: s.home, Listen: s.listen, DatabaseURL: s.database, Out: stdout})
+		},
+	}
+	do, known := commands[command]
+	if !known {
+		fmt.Fprintf(stderr, "gateway: there is no command %q; the commands are serve, migrate and dev\n", command)
+		return 2
+	}
+	s, err := parse(command, args, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "gateway: %v\n", err)
+		return 2
+	}
+	if err := do(ctx, s, stderr); err != nil && ctx.Err() == nil {
+		fmt.Fprintf(stderr, "gateway: %s\n", strings.NewReplacer("\n\t", " ", "\n", " ").Replace(err.Error())) // some causes have several lines
+		return 1
+	}
+	return 0
+}
+
+// serve runs the gateway until ctx ends.
+func serve(ctx context.Context, s *settings, stderr io.Writer) (err error) {
+	log := slog.New(slog.NewJSONHandler(stderr, nil))
+	gateway, err := server.Open(ctx, server.Config{
+		DatabaseURL: s.database, StorageURL: s.storage, ServiceKey: s.serviceKey, Log: log, DrainNotice: s.drainNotice,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, gateway.Close()) }()
+	listener, err := server.Listen(ctx, s.listen, s.allowRemote)
+	if err != nil {
+		return err
+	}
+	log.Info("serving", "address", listener.Addr().String())
+	if err := gateway.Serve(ctx, listener); err != nil {
+		log.Error("not stopped cleanly", "error", err)
+	}
+	log.Info("stopped")
+	return nil
+}

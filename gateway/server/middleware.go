@@ -1,0 +1,129 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+)
+
+// requestIDPattern is what a caller's own request id may look like; others are replaced.
+var requestIDPattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+
+// requestID gives each request an id, the caller's own where it has one, that the answer and the log carry.
+func requestID(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		id := c.Request().Header.Get(echo.HeaderXRequestID)
+		if !requestIDPattern.MatchString(id) {
+			id = uuid.NewString()
+		}
+		c.Response().Header().Set(echo.HeaderXRequestID, id)
+		return next(c)
+	}
+}
+
+// accessLog writes a line per request. Headers, query and body stay out of it: they hold keys and people's texts.
+func (s *Server) accessLog(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		began := time.Now()
+		if err := next(c); err != nil {
+			c.Error(err) // answered here, so that the line has the status
+		}
+		level := slog.LevelInfo
+		if c.Path() == pathHealth || c.Path() == pathReady {
+			level = slog.LevelDebug
+		}
+		s.log.Log(c.Request().Context(), level, "request",
+			"method", c.Request().Method, "path", c.Request().URL.Path, "status", c.Response().Status, "bytes", c.Response().Size,
+			"ms", time.Since(began).Milliseconds(), "ip", c.RealIP(), "request_id", idOf(c))
+		return nil
+	}
+}
+
+func idOf(c echo.Context) string { return c.Response().Header().Get(echo.HeaderXRequestID) }
+
+// recoverPanic turns a panic into an internal error: the stack goes to the log.
+func (s *Server) recoverPanic(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) (err error) {
+		defer func() {
+			switch thrown := recover(); thrown {
+			case nil:
+			case http.ErrAbortHandler:
+				panic(thrown)
+			default:
+				err = fmt.Errorf("panic: %v\n%s", thrown, debug.Stack())
+			}
+		}()
+		return next(c)
+	}
+}
+
+// securityHeaders tells browsers to take answers for what they are and to run, frame and keep nothing. Files set their own.
+func securityHeaders(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		header := c.Response().Header()
+		header.Set("X-Content-Type-Options", "nosniff")
+		header.Set("Referrer-Policy", "no-referrer")
+		header.Set("Cache-Control", "no-store")
+		header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		return next(c)
+	}
+}
+
+// limits bounds what one request may cost: its body, its time in the database, and how slowly its answer is read.
+func limits(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r := c.Request()
+		ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
+		defer cancel()
+		if c.Path() != pathFiles { // a file takes as long as it takes
+			r = r.WithContext(ctx)
+		}
+		r.Body = http.MaxBytesReader(c.Response(), r.Body, maxBodyBytes)
+		c.SetRequest(r)
+		// Not every writer has deadlines: a test's recorder has none.
+		if err := http.NewResponseController(c.Response()).SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return fmt.Errorf("setting the deadline of the answer: %w", err)
+		}
+		return next(c)
+	}
+}
+
+// authorize lets a request pass that carries the service key as bearer token, or, where there is none, in the header apikey.
+// Health and public files are open to all.
+func (s *Server) authorize(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		switch c.Path() {
+		case pathHealth, pathReady, pathFiles:
+			return next(c)
+		}
+		header := c.Request().Header
+		key := header.Get("Apikey")
+		if authorization := header.Get(echo.HeaderAuthorization); authorization != "" {
+			scheme, token, _ := strings.Cut(authorization, " ")
+			key = ""
+			if strings.EqualFold(scheme, "Bearer") {
+				key = strings.TrimSpace(token)
+			}
+		}
+		given := hashKey(key)
+		if subtle.ConstantTimeCompare(given[:], s.keyHash[:]) != 1 {
+			c.Response().Header().Set(echo.HeaderWWWAuthenticate, "Bearer")
+			return refuse(codeUnauthorized, "")
+		}
+		return next(c)
+	}
+}
+
+// hashKey makes keys of any length comparable in constant time.
+func hashKey(key string) [32]byte { return sha256.Sum256([]byte(key)) }

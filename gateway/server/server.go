@@ -1,0 +1,174 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/labstack/echo/v4"
+
+	"darkroom/gateway/storage"
+	"darkroom/sql/taskdb"
+)
+
+const (
+	maxBodyBytes   = 2 << 20 // params may have 1 MiB
+	maxHeaderBytes = 64 << 10
+	minKeyBytes    = 16
+
+	headerTimeout = 5 * time.Second // a client that sends its headers byte by byte
+	readTimeout   = time.Minute     // headers and body
+	writeTimeout  = time.Minute     // an answer; files have fileTimeout
+	fileTimeout   = time.Hour
+	idleTimeout   = 2 * time.Minute
+	callTimeout   = 12 * time.Second // of one request in the database; Headless-Wan2GP waits 15 s for a claim
+	drainTimeout  = 25 * time.Second // what is in flight when asked to stop; under the 30 s that container engines give
+)
+
+var errNoDatabase = errors.New("DATABASE_URL is not set: give the database as postgres://user:password@host:5432/darkroom")
+
+// Config is what a gateway needs.
+type Config struct {
+	DatabaseURL string // PostgreSQL, migrated
+	StorageURL  string // as storage.Open takes it, e.g. file:///var/lib/darkroom/media
+	ServiceKey  string // the one key that callers must send, at least 16 characters
+	Log         *slog.Logger
+	// DrainNotice is how long /readyz says no before new connections are refused, so that a load balancer can look away.
+	DrainNotice time.Duration
+}
+
+// Server is the gateway. Its methods are safe for concurrent use.
+type Server struct {
+	pool     *pgxpool.Pool
+	db       *taskdb.DB
+	bucket   *storage.Bucket
+	keyHash  [32]byte
+	log      *slog.Logger
+	notice   time.Duration
+	draining atomic.Bool
+	echo     *echo.Echo
+}
+
+// Open connects a gateway to its database and storage. It fails with one sentence when a setting is wrong, the database does not
+// answer, or migrations are pending, which it names. The caller closes it.
+func Open(ctx context.Context, config Config) (*Server, error) {
+	if len(config.ServiceKey) < minKeyBytes {
+		return nil, fmt.Errorf("DARKROOM_SERVICE_KEY needs at least %d characters: set it to a random text, such as the output of `openssl rand -hex 32`", minKeyBytes)
+	}
+	if config.DatabaseURL == "" {
+		return nil, errNoDatabase
+	}
+	if config.StorageURL == "" {
+		return nil, errors.New("DARKROOM_STORAGE is not set: give a folder as file:///var/lib/darkroom/media")
+	}
+	pool, err := taskdb.OpenPool(ctx, config.DatabaseURL)
+	if err != nil {
+		return nil, err
+	}
+	pending, err := Pending(ctx, pool)
+	if err == nil && len(pending) > 0 {
+		err = fmt.Errorf("the database lacks migrations (%s): run `gateway migrate`", strings.Join(pending, ", "))
+	}
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	bucket, err := storage.Open(ctx, config.StorageURL)
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	s := &Server{
+		pool: pool, db: taskdb.New(pool), bucket: bucket, keyHash: hashKey(config.ServiceKey), log: config.Log, notice: config.DrainNotice,
+	}
+	s.echo = s.routes()
+	return s, nil
+}
+
+// Close ends the connections to database and storage. To be called after Serve has returned.
+func (s *Server) Close() error {
+	s.pool.Close()
+	return s.bucket.Close()
+}
+
+// routes is the table of all addresses. A later door adds its group here.
+func (s *Server) routes() *echo.Echo {
+	e := echo.New()
+	e.HideBanner, e.HidePort = true, true
+	e.IPExtractor = echo.ExtractIPDirect() // no proxy is trusted to name the client
+	e.HTTPErrorHandler = s.answerError
+
+	// Around everything, outermost first. CORS, when browsers may call, belongs before authorize: preflights carry no key.
+	e.Use(requestID, s.accessLog, s.recoverPanic, securityHeaders, limits, s.authorize)
+
+	e.GET(pathHealth, s.health)
+	e.GET(pathReady, s.ready)
+	e.GET(pathFiles, s.file)
+	e.HEAD(pathFiles, s.file)
+
+	e.POST("/functions/v1/:name", s.function)
+	e.GET("/tasks/:id", s.getTask)
+	e.GET("/projects/:id/generations", s.listGenerations)
+	return e
+}
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.echo.ServeHTTP(w, r) }
+
+// Listen opens the address to serve at. Until users have identities of their own only this machine may reach the gateway: an
+// address that others can reach is refused unless allowRemote is set.
+func Listen(ctx context.Context, address string, allowRemote bool) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("the address to listen on must look like 127.0.0.1:8484, not %q", address)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) && !allowRemote {
+		return nil, fmt.Errorf("the gateway listens on this machine only (127.0.0.1, ::1 or localhost), not on %q; inside a container whose port is "+
+			"published on 127.0.0.1 only, add --allow-remote", address)
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if isTaken(err) {
+		return nil, fmt.Errorf("the address %s is taken by another program: end that one, or set DARKROOM_LISTEN to a free one such as 127.0.0.1:8485", address)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", address, err)
+	}
+	return listener, nil
+}
+
+// Serve answers requests until ctx ends. Then it drains: /readyz says no, after the notice new connections are refused, and
+// requests in flight are finished, for 25 s at most. A clean end is nil.
+func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	web := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       readTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // broken clients
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- web.Serve(listener) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serving: %w", err)
+	case <-ctx.Done():
+	}
+
+	s.draining.Store(true)
+	time.Sleep(s.notice)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	if err := web.Shutdown(drain); err != nil {
+		_ = web.Close()
+		return fmt.Errorf("stopping: requests were still running after %s and were cut: %w", drainTimeout, err)
+	}
+	return nil
+}

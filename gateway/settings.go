@@ -1,0 +1,107 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+	"time"
+)
+
+// settings are what flags and variables say.
+type settings struct {
+	database    string
+	listen      string
+	storage     string
+	serviceKey  string
+	drainNotice time.Duration
+	allowRemote bool
+	home        string
+}
+
+// setting is one row of the table that -h prints. A flag goes before its variable, and that before the default.
+type setting struct {
+	flag, variable, standard, meaning string
+	commands                          []string
+	set                               func(string) error
+}
+
+func (s *settings) table() []setting {
+	text := func(target *string) func(string) error {
+		return func(value string) error {
+			*target = value
+			return nil
+		}
+	}
+	serve, both := []string{"serve"}, []string{"serve", "dev"}
+	return []setting{
+		{"database", "DATABASE_URL", "", "PostgreSQL, as postgres://user:password@host:5432/darkroom; dev starts one of its own", nil, text(&s.database)},
+		{"listen", "DARKROOM_LISTEN", "127.0.0.1:8484", "address to serve at; port 0 is any free one", both, text(&s.listen)},
+		{"storage", "DARKROOM_STORAGE", "", "where files lie, as file:///var/lib/darkroom/media", serve, text(&s.storage)},
+		{"", "DARKROOM_SERVICE_KEY", "", "the key that callers must send, 16 characters or more", serve, text(&s.serviceKey)},
+		{"drain-notice", "DARKROOM_DRAIN_NOTICE", "1s", "how long /readyz says no before new connections are refused", serve, func(value string) (err error) {
+			if s.drainNotice, err = time.ParseDuration(value); err != nil || s.drainNotice < 0 {
+				return errors.New("must be a duration such as 1s")
+			}
+			return nil
+		}},
+		{"allow-remote", "", "false", "listen on an address that other machines can reach, for containers", serve, func(value string) (err error) {
+			if s.allowRemote, err = strconv.ParseBool(value); err != nil {
+				return errors.New("must be true or false")
+			}
+			return nil
+		}},
+		{"home", "DARKROOM_HOME", ".darkroom", "folder for database, files and keys", []string{"dev"}, text(&s.home)},
+	}
+}
+
+// parse reads the settings of a command. It prints the table and returns [flag.ErrHelp] when help is asked for.
+func parse(command string, args []string, stderr io.Writer) (*settings, error) {
+	s := &settings{}
+	table := slices.DeleteFunc(s.table(), func(row setting) bool { return row.commands != nil && !slices.Contains(row.commands, command) })
+	flags := flag.NewFlagSet(command, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	for _, row := range table {
+		value, source := row.standard, "the default of "+row.flag
+		if given, found := os.LookupEnv(row.variable); found && given != "" {
+			value, source = given, row.variable
+		}
+		if err := row.set(value); err != nil {
+			return nil, fmt.Errorf("%s is %q and %w", source, value, err)
+		}
+		switch {
+		case row.standard == "false":
+			flags.BoolFunc(row.flag, row.meaning, row.set)
+		case row.flag != "":
+			flags.Func(row.flag, row.meaning, row.set)
+		}
+	}
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		printHelp(command, table, stderr)
+		return nil, flag.ErrHelp
+	case err != nil:
+		return nil, fmt.Errorf("%w; `gateway %s -h` lists the settings", err, command)
+	case flags.NArg() > 0:
+		return nil, fmt.Errorf("%s takes no argument %q; `gateway %s -h` lists the settings", command, flags.Arg(0), command)
+	}
+	return s, nil
+}
+
+func printHelp(command string, table []setting, out io.Writer) {
+	fmt.Fprintf(out, "gateway %s; the commands are serve (the default), migrate and dev.\n\n", command)
+	rows := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(rows, "FLAG\tVARIABLE\tDEFAULT\tMEANING")
+	for _, row := range table {
+		name := row.flag
+		if name != "" {
+			name = "-" + name
+		}
+		fmt.Fprintf(rows, "%s\t%s\t%s\t%s\n", name, row.variable, row.standard, row.meaning)
+	}
+	rows.Flush()
+}

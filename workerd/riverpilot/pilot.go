@@ -1,0 +1,117 @@
+package riverpilot
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river/riverdriver"
+	"github.com/riverqueue/river/rivershared/baseservice"
+	"github.com/riverqueue/river/rivershared/riverpilot"
+	"github.com/riverqueue/river/rivertype"
+
+	"darkroom/sql/taskdb"
+)
+
+// claimTimeout limits one claim. A claim that takes effect after it was given up is found by the lease.
+const claimTimeout = 30 * time.Second
+
+// driver is River's PostgreSQL driver with our pilot. River's client looks for these two methods.
+type driver struct {
+	riverdriver.Driver[pgx.Tx]
+	pilot *pilot
+}
+
+// PluginInit is called by River's client when it is made.
+func (d *driver) PluginInit(*baseservice.Archetype) {}
+
+// PluginPilot gives River's client the pilot.
+func (d *driver) PluginPilot() riverpilot.Pilot { return d.pilot }
+
+// pilot claims tasks for River. Everything else is as River does it.
+type pilot struct {
+	riverpilot.StandardPilot
+	db     *taskdb.DB
+	config Config
+}
+
+// JobGetAvailable claims tasks for the queue of tasks. It asks until all slots are taken or nothing is left: only a claim that finds nothing asks the
+// database to be woken.
+func (p *pilot) JobGetAvailable(
+	ctx context.Context, exec riverdriver.Executor, state riverpilot.ProducerState, params *riverdriver.JobGetAvailableParams,
+) (*riverdriver.JobGetAvailableResult, error) {
+	if params.Queue != Queue {
+		return p.StandardPilot.JobGetAvailable(ctx, exec, state, params) //nolint:wrapcheck // River's own
+	}
+	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
+	defer cancel()
+	result := &riverdriver.JobGetAvailableResult{}
+	for len(result.Jobs) < params.MaxToLock && p.config.Ready() {
+		tasks, err := p.db.ClaimNextTasks(ctx, p.config.WorkerID, params.MaxToLock-len(result.Jobs))
+		if err != nil && len(result.Jobs) == 0 {
+			return nil, fmt.Errorf("claiming: %w", err)
+		}
+		if err != nil || len(tasks) == 0 {
+			break
+		}
+		for _, task := range tasks {
+			job, err := jobOf(task)
+			if err != nil { // the lease gives it to somebody else
+				p.config.Log.ErrorContext(ctx, "a claimed task cannot be handed to River", "task_id", task.ID, "attempt", task.Attempt, "error", err)
+				continue
+			}
+			result.Jobs = append(result.Jobs, job)
+		}
+	}
+	if len(result.Jobs) > 0 {
+		p.config.Claimed()
+	}
+	return result, nil
+}
+
+// JobSetStateIfRunningMany keeps River from writing the outcome of tasks: [Config.Work] has written it. Tasks are returned as running, for
+// which River emits nothing.
+func (p *pilot) JobSetStateIfRunningMany(
+	ctx context.Context, exec riverdriver.Executor, params *riverdriver.JobSetStateIfRunningManyParams,
+) ([]*rivertype.JobRow, error) {
+	var tasks []*rivertype.JobRow
+	jobs := &riverdriver.JobSetStateIfRunningManyParams{Now: params.Now, Schema: params.Schema}
+	for i, id := range params.ID {
+		if id < 0 {
+			tasks = append(tasks, &rivertype.JobRow{ID: id, State: rivertype.JobStateRunning})
+			continue
+		}
+		jobs.ID = append(jobs.ID, id)
+		jobs.Attempt = append(jobs.Attempt, params.Attempt[i])
+		jobs.ErrData = append(jobs.ErrData, params.ErrData[i])
+		jobs.FinalizedAt = append(jobs.FinalizedAt, params.FinalizedAt[i])
+		jobs.MetadataDoMerge = append(jobs.MetadataDoMerge, params.MetadataDoMerge[i])
+		jobs.MetadataUpdates = append(jobs.MetadataUpdates, params.MetadataUpdates[i])
+		jobs.ScheduledAt = append(jobs.ScheduledAt, params.ScheduledAt[i])
+		jobs.State = append(jobs.State, params.State[i])
+	}
+	if len(jobs.ID) == 0 {
+		return tasks, nil
+	}
+	done, err := p.StandardPilot.JobSetStateIfRunningMany(ctx, exec, jobs)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // River's own
+	}
+	return append(tasks, done...), nil
+}
+
+// jobOf gives a claimed task the shape of a River job. Its id is the negated job_no: River's jobs have positive ids, and a client keeps both in one map.
+func jobOf(task taskdb.Task) (*rivertype.JobRow, error) {
+	args, err := json.Marshal(taskArgs{Task: task})
+	if err != nil {
+		return nil, fmt.Errorf("task %s: %w", task.ID, err)
+	}
+	return &rivertype.JobRow{
+		ID: -task.JobNo, Kind: taskArgs{}.Kind(), Queue: Queue, EncodedArgs: args, Metadata: []byte("{}"), State: rivertype.JobStateRunning,
+		Attempt: task.Attempt, MaxAttempts: math.MaxInt16, Priority: 1,
+		CreatedAt: task.CreatedAt, ScheduledAt: task.CreatedAt, AttemptedAt: task.ClaimedAt,
+	}, nil
+}
