@@ -1,13 +1,13 @@
 package media
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 
+	"darkroom/gateway/storage"
 	"darkroom/workerd/engine"
 )
 
@@ -28,7 +28,7 @@ func recognise(path, label string) (format, error) {
 	if err != nil || !info.Mode().IsRegular() {
 		return format{}, &engine.Error{Class: engine.EngineDown, Message: fmt.Sprintf("The worker cannot read the %s.", label), Err: err}
 	}
-	head := make([]byte, 64)
+	head := make([]byte, 512)
 	n, err := io.ReadFull(file, head)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return format{}, &engine.Error{Class: engine.EngineDown, Message: fmt.Sprintf("The worker cannot read the %s.", label), Err: err}
@@ -53,34 +53,19 @@ func recognise(path, label string) (format, error) {
 
 // sniff tells the kind from the first bytes of a file.
 func sniff(head []byte) (format, bool) {
-	at := func(offset int, magic string) bool {
-		return len(head) >= offset+len(magic) && string(head[offset:offset+len(magic)]) == magic
-	}
-	switch {
-	case at(0, "\xff\xd8\xff"):
+	switch storage.MediaType(head) {
+	case "image/jpeg":
 		return format{name: "JPEG"}, true
-	case at(0, "\x89PNG\r\n\x1a\n"):
+	case "image/png":
 		return format{name: "PNG"}, true
-	case at(0, "RIFF") && at(8, "WEBP"):
+	case "image/webp":
 		return format{name: "WebP"}, true
-	case at(4, "ftyp") && !stillBrand(head):
+	case "video/mp4", "video/quicktime":
 		return format{name: "MP4", demuxer: "mov"}, true
-	case at(0, "\x1a\x45\xdf\xa3") && bytes.Contains(head, []byte("webm")):
+	case "video/webm":
 		return format{name: "WebM", demuxer: "matroska"}, true
 	}
 	return format{}, false
-}
-
-// stillBrand says whether a file of the MP4 family is a picture (HEIC, AVIF), which this package does not read.
-func stillBrand(head []byte) bool {
-	if len(head) < 12 {
-		return true
-	}
-	switch string(head[8:12]) {
-	case "heic", "heix", "heim", "heis", "hevc", "mif1", "msf1", "avif", "avis":
-		return true
-	}
-	return false
 }
 
 // recogniseImage is [recognise] for what must be a picture.
