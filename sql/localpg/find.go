@@ -2,6 +2,7 @@ package localpg
 
 import (
 	"context"
+	"darkroom/sql/localpg/install"
 	"errors"
 	"fmt"
 	"io"
@@ -80,7 +81,7 @@ func newFinder(opts FindOptions, user *account) *finder {
 		},
 	}
 	f.npm = func(ctx context.Context) (string, error) { return fetchNPM(ctx, opts.Log) }
-	if _, err := exec.LookPath("apt-get"); err == nil && os.Geteuid() == 0 && runtime.GOOS == "linux" {
+	if install.CanApt() {
 		f.apt = func(ctx context.Context) error { return aptInstall(ctx, opts.Log) }
 	}
 	return f
@@ -277,7 +278,6 @@ func installCommand(major int) string {
 // aptInstall installs Debian's PostgreSQL, without the cluster that Debian would start for the whole machine.
 func aptInstall(ctx context.Context, log io.Writer) error {
 	const clusterConf = "/etc/postgresql-common/createcluster.conf"
-	fmt.Fprintln(log, "PostgreSQL is not installed: running apt-get install postgresql")
 	if _, err := os.Stat(clusterConf); errors.Is(err, os.ErrNotExist) {
 		if err := os.MkdirAll(filepath.Dir(clusterConf), 0o755); err != nil { //nolint:gosec // a folder of /etc that all may read
 			return fmt.Errorf("apt-get install postgresql: %w", err)
@@ -286,17 +286,7 @@ func aptInstall(ctx context.Context, log io.Writer) error {
 			return fmt.Errorf("apt-get install postgresql: %w", err)
 		}
 	}
-	for _, args := range [][]string{
-		{"update"},
-		{"install", "--yes", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold", "postgresql"},
-	} {
-		cmd := exec.CommandContext(ctx, "apt-get", args...)
-		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "UCF_FORCE_CONFFOLD=1")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("apt-get %s: %w: %s", args[0], err, lastLine(string(out)))
-		}
-	}
-	return nil
+	return install.Apt(ctx, log, "postgresql")
 }
 
 // lastLine returns the last line of a program's output that says something.

