@@ -2,7 +2,6 @@ package localpg
 
 import (
 	"context"
-	"darkroom/sql/localpg/install"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"darkroom/sql/localpg/install"
 )
 
 // MinMajor is the oldest major version of PostgreSQL that Darkroom works with.

@@ -163,8 +163,3 @@ func (l *limited) Write(text []byte) (int, error) {
 	}
 	return l.buffer.Write(text) //nolint:wrapcheck // never fails
 }
-
-func lastLine(text string) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return lines[len(lines)-1]
-}
