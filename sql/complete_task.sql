@@ -3,7 +3,7 @@
 --
 -- worker_id and attempt are the fence, as the claim gave them. Without them the present holder is meant: only for callers that
 -- cannot know them. A repeat by the same attempt answers as the first did and changes nothing.
--- Raises TD003 (metadata is no object), TD006 (a type that makes a generation needs an output), TD021 (no such task), TD031 (lease
+-- Raises TD003 (metadata is no object), TD006 (no output_location), TD021 (no such task), TD031 (lease
 -- lost) and TD032 (it has ended otherwise). Writes tasks, task_attempts, credit_ledger, generations, shot_generations, the queue.
 create or replace function public.complete_task(
   task_id uuid, output_location text, worker_id text default null, attempt integer default null,
@@ -22,12 +22,8 @@ begin
     raise exception 'Invalid params' using errcode = 'TD003', detail = 'metadata must be a JSON object of up to 64 kB.';
   end if;
   if coalesce(btrim(complete_task.output_location), '') = '' then
-    select t.* into v_task from public.tasks t join public.task_types ty on ty.name = t.task_type
-    where t.id = complete_task.task_id and ty.result_type is not null;
-    if found then
-      raise exception 'Missing output' using errcode = 'TD006',
-        detail = format('A %s is complete only with an output_location.', v_task.task_type), hint = 'Send output_location, or call fail_task.';
-    end if;
+    raise exception 'Missing output' using errcode = 'TD006',
+      detail = 'A task is complete only with an output_location.', hint = 'Send output_location, or call fail_task.';
   end if;
 
   -- lock

@@ -41,7 +41,7 @@ func throughput(ctx context.Context, b *bench, round time.Duration) error {
 	}
 
 	fmt.Println("\nClaim + complete, one at a time: credits held and settled, generation and events written")
-	fmt.Printf("  %-11s %14s %16s %7s %18s\n", "connections", "limit, ops/s", "claim+complete/s", "ratio", "CPU ratio")
+	fmt.Printf("  %-11s %9s %17s %6s %14s %14s %10s\n", "connections", "limit/s", "claim+complete/s", "ratio", "limit CPU µs", "our CPU µs", "CPU ratio")
 	for _, conns := range []int{1, 8} {
 		var limits, ours []rate
 		for range rounds {
@@ -70,8 +70,8 @@ func throughput(ctx context.Context, b *bench, round time.Duration) error {
 			ours = append(ours, our)
 		}
 		limit, our := median(limits), median(ours)
-		fmt.Printf("  %-11d %14.0f %16.0f %7.2f %18.2f\n", conns, limit.perSecond, our.perSecond, our.perSecond/limit.perSecond,
-			float64(our.cpu)/float64(limit.cpu))
+		fmt.Printf("  %-11d %9.0f %17.0f %6.2f %14d %14d %10.1f\n", conns, limit.perSecond, our.perSecond, our.perSecond/limit.perSecond,
+			limit.cpu.Microseconds(), our.cpu.Microseconds(), float64(our.cpu)/float64(limit.cpu))
 	}
 	return violations(ctx, b)
 }

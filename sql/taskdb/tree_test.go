@@ -49,6 +49,9 @@ func TestTreeRunsToItsVideo(t *testing.T) {
 	b.healthy()
 	first, second := b.claimThis(gpuWorker, segments[0]), b.claimThis(gpuWorker, segments[1])
 	b.claimNothing(gpuWorker)
+	// A segment makes no generation, but the stitch needs it: no completion without an output.
+	_, err := b.CompleteTask(t.Context(), taskdb.HoldOf(second), taskdb.Output{})
+	wantRefusal(t, err, taskdb.ErrMissingOutput)
 	b.complete(second)
 	var progress struct{ Percent, Value, Max int }
 	b.noError(json.Unmarshal(b.get(orchestrator.ID).Progress, &progress))

@@ -89,14 +89,18 @@ func (f *finder) find(ctx context.Context) (*Tools, error) {
 	if tools := f.installed(ctx, &rejected); tools != nil {
 		return tools, nil
 	}
-	if found, err := f.npm(ctx); err != nil {
+	// Without ctx nothing could be tried: what is installed is not missing then.
+	if ctx.Err() == nil {
+		found, err := f.npm(ctx)
+		if err == nil {
+			var tools *Tools
+			if tools, err = check(ctx, found); err == nil {
+				return tools, nil
+			}
+		}
 		rejected = append(rejected, err)
-	} else if tools, err := check(ctx, found); err != nil {
-		rejected = append(rejected, err)
-	} else {
-		return tools, nil
 	}
-	if f.apt != nil {
+	if ctx.Err() == nil && f.apt != nil {
 		if err := f.apt(ctx); err != nil {
 			rejected = append(rejected, err)
 		} else if tools := f.installed(ctx, &rejected); tools != nil {

@@ -35,6 +35,19 @@ func TestFindGoesOnUntilSomethingWorks(t *testing.T) {
 	}
 }
 
+// A search that is called off finds nothing usable; that is no reason to install anything.
+func TestFindInstallsNothingWhenCalledOff(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	f := &finder{folders: []string{filepath.Dir(tools(t).FFmpeg)}}
+	f.npm = func(context.Context) (pair, error) { t.Error("npm was tried"); return pair{}, errors.New("npm") }
+	f.apt = func(context.Context) error { t.Error("apt was tried"); return errors.New("apt") }
+	if _, err := f.find(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestFindBelievesTheFolderItIsGiven(t *testing.T) {
 	t.Parallel()
 	_, err := (&finder{override: filepath.Join(t.TempDir(), "nowhere")}).find(t.Context())
