@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"os/signal"
 	"slices"
 	"strings"
 	"sync"
@@ -38,9 +37,7 @@ const (
 
 func TestMain(m *testing.M) {
 	if os.Getenv(beWorkerd) != "" {
-		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-		context.AfterFunc(ctx, stop)
-		os.Exit(run(ctx, nil, os.Stdin, os.Stderr))
+		main()
 	}
 	os.Exit(m.Run())
 }
@@ -338,13 +335,11 @@ func TestWorkerdNeedsNoMoreThanTheRoleWorker(t *testing.T) {
 			t.Fatal("no upkeep")
 		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	_ = p.Process.Kill() // so that the role can be dropped
+	<-p.ended
 	if strings.Contains(p.log.String(), "permission denied") {
 		t.Error("something was refused")
 	}
-	_ = p.Process.Kill() // so that the role can be dropped
-	<-p.ended
 }
 
 func TestSettings(t *testing.T) { //nolint:tparallel // the environment is the test's
