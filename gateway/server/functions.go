@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -165,18 +166,23 @@ func (f fence) hold() (taskdb.Hold, error) {
 	return hold, err
 }
 
+// result is what became of a task, as process_completed_task takes it.
+type result struct {
+	OutputLocation string          `json:"output_location,omitempty"`
+	ThumbnailURL   string          `json:"thumbnail_url,omitempty"`
+	Metadata       json.RawMessage `json:"metadata,omitempty"`
+	Success        *bool           `json:"success,omitempty"`
+	ErrorMessage   string          `json:"error_message,omitempty"`
+}
+
 // processCompletedTask ends a task as complete, or with success false as failed.
 func (s *Server) processCompletedTask(c echo.Context) error {
 	body, err := decode[struct {
 		fence
+		result
 
-		OutputLocation string          `json:"output_location"`
-		ThumbnailURL   string          `json:"thumbnail_url"`
-		Metadata       json.RawMessage `json:"metadata"`
-		Success        *bool           `json:"success"`
-		ErrorMessage   string          `json:"error_message"`
-		FileData       json.RawMessage `json:"file_data"`
-		StoragePath    json.RawMessage `json:"storage_path"`
+		FileData    json.RawMessage `json:"file_data"`
+		StoragePath json.RawMessage `json:"storage_path"`
 	}](c)
 	if err != nil {
 		return err
@@ -188,21 +194,19 @@ func (s *Server) processCompletedTask(c echo.Context) error {
 	if body.FileData != nil || body.StoragePath != nil {
 		return refuse(codeMalformed, "file_data and storage_path are not taken yet: store the file and send its output_location.")
 	}
-	ctx := c.Request().Context()
-	if body.Success != nil && !*body.Success {
-		task, err := s.db.FailTask(ctx, hold, body.ErrorMessage)
-		return answer(c, task, err)
+	body.Metadata = orNone(body.Metadata)
+	output, err := json.Marshal(body.result)
+	if err != nil {
+		return fmt.Errorf("output of a task: %w", err)
 	}
-	task, err := s.db.CompleteTask(ctx, hold, taskdb.Output{
-		Location: body.OutputLocation, ThumbnailURL: body.ThumbnailURL, Metadata: orNone(body.Metadata),
-	})
+	task, err := s.db.ProcessCompletedTask(c.Request().Context(), hold, output)
 	if err != nil {
 		return err
 	}
 	return c.JSON(http.StatusOK, struct {
 		taskdb.Task
 
-		PublicURL *string `json:"public_url"` // as Headless-Wan2GP reads it
+		PublicURL *string `json:"public_url,omitempty"` // as Headless-Wan2GP reads it
 	}{task, task.OutputLocation})
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"darkroom/sql/taskdb"
 	"darkroom/workerd/engine"
+	"darkroom/workerd/outcome"
 )
 
 const (
@@ -133,11 +134,9 @@ func (w *Worker) tell(ctx context.Context, j *job) {
 		call, cancel := context.WithTimeout(ctx, callTimeout)
 		err := w.db.ReportProgress(call, j.hold, j.last())
 		cancel()
-		for _, over := range []error{taskdb.ErrLeaseLost, taskdb.ErrTaskEnded, taskdb.ErrTaskNotFound} {
-			if errors.Is(err, over) {
-				j.cancel(err)
-				return
-			}
+		if outcome.IsOver(err) {
+			j.cancel(err)
+			return
 		}
 		select {
 		case <-ctx.Done():
