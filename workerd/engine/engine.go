@@ -26,19 +26,22 @@ type Engine interface {
 
 // Info describes an engine, as advertised when claiming.
 type Info struct {
-	Name      string   // stable, such as "media"
-	TaskTypes []string // task types it can run, sorted
-	Device    string   // such as "cpu" or "cuda:0"
-	Slots     int      // how many tasks it runs well at the same time, at least 1
+	Name        string   // stable, such as "media"
+	TaskTypes   []string // task types it can run, sorted
+	Device      string   // such as "cpu" or "cuda:0"
+	Slots       int      // how many tasks it runs well at the same time, at least 1
+	Models      []string // names of the models it works with, may be empty
+	MemoryBytes int64    // memory of the device, 0 when unknown
 }
 
 // Task is one claimed task.
 type Task struct {
-	ID     uuid.UUID
-	Type   string          // one of [Info.TaskTypes]
-	Params json.RawMessage // a JSON object, as its creator gave it
-	Inputs []Input         // in the order of the task
-	OutDir string          // an empty folder, the only place to write to
+	ID      uuid.UUID
+	Attempt int             // from 1: which try of the task this is, the fence of the database
+	Type    string          // one of [Info.TaskTypes]
+	Params  json.RawMessage // a JSON object, as its creator gave it
+	Inputs  []Input         // in the order of the task
+	OutDir  string          // an empty folder, the only place to write to
 }
 
 // Input is one local file that workerd has fetched for the task.

@@ -41,9 +41,9 @@ func (t *Tools) decode(ctx context.Context, video *Video, size Size, rate Rate, 
 	return frames, blame(err, "The %s cannot be decoded; it is damaged or cut short.", label)
 }
 
-// encode writes an MP4 (H.264, 4:2:0, playable while it loads) of the raw frames that produce passes to write. The file
+// Encode writes an MP4 (H.264, 4:2:0, playable while it loads) of the raw frames that produce passes to write. The file
 // appears at path only when it is whole and has been counted to hold as many frames. keyframes lists frames that are coded on their own.
-func (t *Tools) encode(ctx context.Context, path string, size Size, rate Rate, keyframes []int, produce func(write func(frame []byte) error) error) error {
+func (t *Tools) Encode(ctx context.Context, path string, size Size, rate Rate, keyframes []int, produce func(write func(frame []byte) error) error) error {
 	part := partOf(path)
 	defer func() { _ = os.Remove(part) }()
 	args := []string{

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"darkroom/workerd/engine"
+	"darkroom/workerd/engine/params"
 )
 
 // Task types of [Engine].
@@ -61,7 +62,7 @@ func (e *Engine) Run(ctx context.Context, task engine.Task, sink engine.Sink) (e
 	if err := engine.Stopped(ctx); err != nil {
 		return engine.Result{}, err
 	}
-	params, err := parseParams(task.Params)
+	p, err := params.Parse(task.Params)
 	if err != nil {
 		return engine.Result{}, err
 	}
@@ -69,11 +70,11 @@ func (e *Engine) Run(ctx context.Context, task engine.Task, sink engine.Sink) (e
 	var facts map[string]any
 	switch task.Type {
 	case TravelSegment:
-		facts, err = e.travel(ctx, task, params, path, sink)
+		facts, err = e.travel(ctx, task, p, path, sink)
 	case TravelStitch:
-		facts, err = e.stitch(ctx, task, params, path, sink)
+		facts, err = e.stitch(ctx, task, p, path, sink)
 	default:
-		err = engine.Errorf(engine.BadInput, "The engine media does not do tasks of the type %s.", quote(task.Type))
+		err = engine.Errorf(engine.BadInput, "The engine media does not do tasks of the type %s.", params.Quote(task.Type))
 	}
 	if err != nil {
 		return engine.Result{}, err
@@ -91,72 +92,25 @@ func (e *Engine) Run(ctx context.Context, task engine.Task, sink engine.Sink) (e
 	}, nil
 }
 
-func (e *Engine) travel(ctx context.Context, task engine.Task, params params, path string, sink engine.Sink) (map[string]any, error) {
-	start, end, err := travelInputs(task.Inputs)
+func (e *Engine) travel(ctx context.Context, task engine.Task, p params.Params, path string, sink engine.Sink) (map[string]any, error) {
+	travel, err := ReadTravel(ctx, task.Inputs, p)
 	if err != nil {
 		return nil, err
 	}
-	size, err := params.size()
-	if err != nil {
+	meter := newMeter(sink, travel.Size, travel.Frames)
+	if err := e.tools.Travel(ctx, path, travel.Size, travel.Rate, travel.Frames, travel.Start, travel.End, meter.frame); err != nil {
 		return nil, err
 	}
-	if size == (Size{}) {
-		return nil, engine.Errorf(engine.BadInput, `The param parsed_resolution_wh is missing: give the size of the video, such as "768x512".`)
-	}
-	rate, err := params.rate()
-	if err != nil {
-		return nil, err
-	}
-	var frames int
-	if found, err := lookup(params, &frames, "a whole number of frames", "segment_frames_target"); err != nil {
-		return nil, err
-	} else if !found {
-		return nil, engine.Errorf(engine.BadInput, "The param segment_frames_target is missing: give the number of frames of the video.")
-	}
-	if err := checkTravel(size, frames); err != nil {
-		return nil, err
-	}
-	first, err := Picture(ctx, start, "start picture", size)
-	if err != nil {
-		return nil, err
-	}
-	last, err := Picture(ctx, end, "end picture", size)
-	if err != nil {
-		return nil, err
-	}
-	meter := newMeter(sink, size, frames)
-	if err := e.tools.Travel(ctx, path, size, rate, frames, first, last, meter.frame); err != nil {
-		return nil, err
-	}
-	meter.finish(frames)
-	return facts(size, rate, frames, TravelMethod), nil
+	meter.finish(travel.Frames)
+	return travel.Facts(TravelMethod), nil
 }
 
-// travelInputs returns the paths of the two pictures.
-func travelInputs(inputs []engine.Input) (start, end string, err error) {
-	if len(inputs) == 2 {
-		start, end = inputs[0].Path, inputs[1].Path
-	}
-	for _, input := range inputs {
-		switch input.Role { //nolint:exhaustive // other files are no pictures of a travel
-		case engine.StartImage:
-			start = input.Path
-		case engine.EndImage:
-			end = input.Path
-		}
-	}
-	if start == "" || end == "" {
-		return "", "", engine.Errorf(engine.BadInput, "A travel needs two pictures, a start and an end; %d were given.", len(inputs))
-	}
-	return start, end, nil
-}
-
-func (e *Engine) stitch(ctx context.Context, task engine.Task, params params, path string, sink engine.Sink) (map[string]any, error) {
-	size, err := params.size()
+func (e *Engine) stitch(ctx context.Context, task engine.Task, p params.Params, path string, sink engine.Sink) (map[string]any, error) {
+	size, err := sizeOf(p)
 	if err != nil {
 		return nil, err
 	}
-	overlaps, err := params.overlaps(max(0, len(task.Inputs)-1))
+	overlaps, err := overlapsOf(p, max(0, len(task.Inputs)-1))
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +163,7 @@ func (m *meter) frame(frame []byte) {
 	m.sink.Progress(engine.Progress{Value: float64(m.done), Max: float64(max(m.of, m.done)), Phase: "encoding"})
 	if now := time.Now(); now.Sub(m.lastPreviewed) >= previewEvery {
 		m.lastPreviewed = now
-		if data, err := preview(frame, m.size); err == nil {
+		if data, err := Preview(frame, m.size); err == nil {
 			m.sink.Preview(data, "image/jpeg")
 		}
 	}

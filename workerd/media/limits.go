@@ -41,18 +41,6 @@ func (s Size) check() error {
 	return nil
 }
 
-// ParseSize reads a size such as "768x512" that can be an output.
-func ParseSize(text string) (Size, error) {
-	width, height, _ := strings.Cut(text, "x")
-	w, errW := strconv.Atoi(strings.TrimSpace(width))
-	h, errH := strconv.Atoi(strings.TrimSpace(height))
-	if errW != nil || errH != nil {
-		return Size{}, engine.Errorf(engine.BadInput, "The resolution %s is not a size: write WIDTHxHEIGHT, such as 768x512.", quote(text))
-	}
-	size := Size{Width: w, Height: h}
-	return size, size.check()
-}
-
 // Rate is a number of frames a second, as a fraction.
 type Rate struct{ Num, Den int }
 
@@ -96,13 +84,4 @@ func (r Rate) String() string { return fmt.Sprintf("%d/%d", r.Num, r.Den) }
 func (r Rate) near(other Rate) bool {
 	ratio := r.FPS() / other.FPS()
 	return ratio > 0.995 && ratio < 1.005
-}
-
-// quote shows a user's text in a message, cut to a length that stays readable.
-func quote(text string) string {
-	const longest = 40
-	if runes := []rune(text); len(runes) > longest {
-		text = string(runes[:longest]) + "…"
-	}
-	return strconv.Quote(text)
 }

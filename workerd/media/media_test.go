@@ -60,7 +60,7 @@ func flat(size Size, level byte) []byte {
 // makeClip writes a clip of flat grey frames.
 func makeClip(t *testing.T, path string, size Size, rate Rate, levels []byte) string {
 	t.Helper()
-	err := tools(t).encode(t.Context(), path, size, rate, nil, func(write func([]byte) error) error {
+	err := tools(t).Encode(t.Context(), path, size, rate, nil, func(write func([]byte) error) error {
 		for _, level := range levels {
 			if err := write(flat(size, level)); err != nil {
 				return err
@@ -234,8 +234,8 @@ func TestTravelShowsTheGivenPicturesFirstAndLast(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(test), func(t *testing.T) {
 			t.Parallel()
-			size, err := ParseSize(test.resolution)
-			if err != nil {
+			var size Size
+			if _, err := fmt.Sscanf(test.resolution, "%dx%d", &size.Width, &size.Height); err != nil {
 				t.Fatal(err)
 			}
 			task := travelTask(t, photo(test.start), photo(test.end), map[string]any{

@@ -8,29 +8,18 @@ import (
 	"io"
 	"os/exec"
 	"strings"
-	"syscall"
-	"time"
 
 	"darkroom/workerd/engine"
+	"darkroom/workerd/engine/process"
 )
 
-const (
-	// maxStderr is how much of a program's error output is kept: its end.
-	maxStderr = 4 << 10
-	// maxOutput bounds what a program may print as its answer, such as ffprobe's JSON.
-	maxOutput = 4 << 20
-	// pipeDelay is how long pipes may stay open once a program has ended, as when it left children behind.
-	pipeDelay = 300 * time.Millisecond
-)
+// maxOutput bounds what a program may print as its answer, such as ffprobe's JSON.
+const maxOutput = 4 << 20
 
 // command prepares a program that is killed with its whole process group when ctx ends. Success is its exit status,
 // never what it prints. The tail receives its error output.
-func command(ctx context.Context, program string, args ...string) (*exec.Cmd, *tail) {
-	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // ffmpeg or ffprobe, with arguments that hold no text of users
-	cmd.SysProcAttr = processAttributes()
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = pipeDelay
-	stderr := &tail{}
+func command(ctx context.Context, program string, args ...string) (*exec.Cmd, *process.Tail) {
+	cmd, stderr := process.Command(ctx, program, args...), &process.Tail{}
 	cmd.Stderr = stderr
 	return cmd, stderr
 }
@@ -48,7 +37,7 @@ func output(ctx context.Context, program string, args ...string) ([]byte, error)
 
 // failed turns the error of a program that has ended into one that tells why: the end of ctx, a lack of memory or disk
 // space as an [engine.Error], else its last words as an [exitError].
-func failed(ctx context.Context, err error, stderr *tail) error {
+func failed(ctx context.Context, err error, stderr *process.Tail) error {
 	if err := engine.Stopped(ctx); err != nil {
 		return err
 	}
@@ -137,19 +126,6 @@ func notStarted(ctx context.Context, err error) error {
 	}
 	return &engine.Error{Class: engine.EngineDown, Message: "The worker's ffmpeg does not start.", Err: err}
 }
-
-// tail keeps the end of what is written to it.
-type tail struct{ kept []byte }
-
-func (t *tail) Write(text []byte) (int, error) {
-	t.kept = append(t.kept, text...)
-	if surplus := len(t.kept) - maxStderr; surplus > 0 {
-		t.kept = append(t.kept[:0], t.kept[surplus:]...)
-	}
-	return len(text), nil
-}
-
-func (t *tail) String() string { return strings.TrimSpace(string(t.kept)) }
 
 // limited keeps what is written to it up to a limit, beyond which writing fails.
 type limited struct {

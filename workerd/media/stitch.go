@@ -131,7 +131,7 @@ func (t *Tools) Stitch(ctx context.Context, plan *StitchPlan, path string, shown
 		return plan.Frames, t.join(ctx, plan, path)
 	}
 	frames := 0
-	err := t.encode(ctx, path, plan.Size, plan.Rate, nil, func(write func([]byte) error) error {
+	err := t.Encode(ctx, path, plan.Size, plan.Rate, nil, func(write func([]byte) error) error {
 		fade := &crossfade{write: func(frame []byte) error {
 			if frames++; frames > MaxFrames {
 				return engine.Errorf(engine.BadInput, "The result would have more than %d frames, the most that can be made.", MaxFrames)

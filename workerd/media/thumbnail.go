@@ -92,8 +92,8 @@ func toImage(frame []byte, size Size) *image.RGBA {
 	return img
 }
 
-// preview draws a raw frame as a small JPEG.
-func preview(frame []byte, size Size) ([]byte, error) {
+// Preview draws a raw frame as a small JPEG.
+func Preview(frame []byte, size Size) ([]byte, error) {
 	small := fit(size, previewWidth)
 	img := image.NewRGBA(image.Rect(0, 0, small.Width, small.Height))
 	draw.ApproxBiLinear.Scale(img, img.Bounds(), toImage(frame, size), image.Rect(0, 0, size.Width, size.Height), draw.Src, nil)

@@ -23,7 +23,7 @@ func (t *Tools) Travel(ctx context.Context, path string, size Size, rate Rate, f
 	if err := checkTravel(size, frames); err != nil {
 		return err
 	}
-	return t.encode(ctx, path, size, rate, []int{0, frames - 1}, func(write func([]byte) error) error {
+	return t.Encode(ctx, path, size, rate, []int{0, frames - 1}, func(write func([]byte) error) error {
 		easing := easing{frames: frames, steps: min(frames-1, maxSteps), mixed: make([]byte, size.bytes())}
 		easing.write = func(frame []byte) error {
 			err := write(frame)
