@@ -3,7 +3,7 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /out/ ./gateway ./workerd
+RUN CGO_ENABLED=0 go build -tags=disable_grpc_modules -trimpath -ldflags='-s -w' -o /out/ ./gateway ./workerd
 
 FROM debian:bookworm-slim AS runtime
 RUN apt-get update \

@@ -2,6 +2,9 @@
 
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
+# Leaves out of Google's storage client what only its gRPC transport uses: a quarter of each program, and a third of its memory when idle.
+export GOFLAGS := $(GOFLAGS) -tags=disable_grpc_modules
+
 .DEFAULT_GOAL := help
 
 .PHONY: help

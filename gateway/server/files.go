@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -70,13 +69,4 @@ func (w *rangeWriter) Write(data []byte) (int, error) {
 		return len(data), nil
 	}
 	return w.ResponseWriter.Write(data) //nolint:wrapcheck // net/http reads it as it is
-}
-
-// reachStorage asks the storage for something that it need not have.
-func (s *Server) reachStorage(ctx context.Context) error {
-	_, err := s.bucket.Stat(ctx, "readyz")
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil
-	}
-	return err
 }

@@ -70,7 +70,7 @@ func (s *Server) ready(c echo.Context) error {
 	if len(pending) > 0 {
 		return fmt.Errorf("%w: pending: %v", refuse(codeUnavailable, "The database has migrations pending."), pending)
 	}
-	if err := s.reachStorage(ctx); err != nil {
+	if err := s.bucket.Check(ctx); err != nil {
 		return fmt.Errorf("%w: %w", refuse(codeUnavailable, "The storage can't be reached."), err)
 	}
 	return c.JSON(http.StatusOK, map[string]string{"status": "ready"})

@@ -31,6 +31,21 @@ func OutputKey(owner, task uuid.UUID, attempt int, name string) string {
 	return owner.String() + "/tasks/" + task.String() + "/" + strconv.Itoa(attempt) + "/" + name
 }
 
+// OutputFolder returns what [OutputKey] puts before the name, without the slash: "{owner}/tasks/{task}/{attempt}". It answers false for other keys.
+func OutputFolder(key string) (folder string, ok bool) {
+	parts := strings.SplitN(key, "/", 5)
+	if len(parts) < 5 || parts[4] == "" {
+		return "", false
+	}
+	owner, errOwner := uuid.Parse(parts[0])
+	task, errTask := uuid.Parse(parts[2])
+	attempt, errAttempt := strconv.Atoi(parts[3])
+	if errOwner != nil || errTask != nil || errAttempt != nil || key != OutputKey(owner, task, attempt, parts[4]) {
+		return "", false
+	}
+	return strings.Join(parts[:4], "/"), true
+}
+
 // UploadKey names a file that a user uploaded: "{owner}/uploads/{name}".
 // [CleanKey] and with it every method of [Bucket] refuses a bad name.
 func UploadKey(owner uuid.UUID, name string) string {

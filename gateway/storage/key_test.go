@@ -89,6 +89,26 @@ func TestKeysOfOutputsAndUploads(t *testing.T) {
 	}
 }
 
+func TestOutputFolderTakesOutputsOnly(t *testing.T) {
+	t.Parallel()
+	owner, task := uuid.New(), uuid.New()
+	want := owner.String() + "/tasks/" + task.String() + "/12"
+	for _, name := range []string{"a.png", "thumbnails/1.jpg"} {
+		if folder, ok := storage.OutputFolder(storage.OutputKey(owner, task, 12, name)); !ok || folder != want {
+			t.Errorf("folder of %s = %q, %v; want %q", name, folder, ok, want)
+		}
+	}
+	for _, key := range []string{
+		"", want, want + "/", storage.UploadKey(owner, "tasks/a/1/b.png"), "x/" + want + "/a.png", strings.ToUpper(owner.String()) + want[36:] + "/a.png",
+		owner.String() + "/tasks/" + task.String() + "/012/a.png", owner.String() + "/tasks/" + task.String() + "/+1/a.png",
+		owner.String() + "/tasks/{" + task.String() + "}/1/a.png", owner.String() + "/task/" + task.String() + "/1/a.png",
+	} {
+		if folder, ok := storage.OutputFolder(key); ok {
+			t.Errorf("folder of %q = %q; want none", key, folder)
+		}
+	}
+}
+
 func TestKeyFromURLTakesOnlyItsOwn(t *testing.T) {
 	t.Parallel()
 	const public = base + "/storage/v1/object/public/image_uploads/"

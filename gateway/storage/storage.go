@@ -6,16 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
-	"net/url"
-	"os"
-	"path"
-	"strings"
 	"syscall"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"gocloud.dev/blob"
-	_ "gocloud.dev/blob/fileblob" // the file:// scheme
 	"gocloud.dev/gcerrors"
 )
 
@@ -30,6 +25,24 @@ var (
 	ErrMediaType = errors.New("the file is not a PNG, JPEG or WebP image nor an MP4 or WebM video")
 	// ErrTooLarge says that there were more bytes than allowed.
 	ErrTooLarge = errors.New("the file is too large")
+	// ErrFull says that the disk under a folder has no room left. Nothing was stored.
+	ErrFull = errors.New("the storage is full")
+)
+
+const (
+	pageSize = 1000 // the most that the services list at once
+
+	// A writer to a service holds partBytes times (uploads+1) in memory.
+	partBytes = 8 << 20
+	uploads   = 2
+
+	// abortTimeout is how long a write whose context has ended may still take.
+	abortTimeout = 10 * time.Second
+
+	unknownType = "application/octet-stream"
+
+	// cacheControl is for services that serve their objects themselves: an object never changes.
+	cacheControl = "public, max-age=31536000, immutable"
 )
 
 // Info describes an object.
@@ -38,71 +51,29 @@ type Info struct {
 	Key string
 	// Size is in bytes.
 	Size int64
-	// ContentType is decided from the bytes, not from what their sender said. [Bucket.List] leaves it empty, and a
-	// file that came into a folder by other ways may have one that Put refuses or "application/octet-stream".
+	// ContentType was decided from the bytes when the object was stored, not from what their sender said. [Bucket.Page] leaves it empty. What came
+	// into a bucket by other ways and isn't of a type that Put takes has "application/octet-stream"; a folder has QuickTime too.
 	ContentType string
 	// ModTime is when it was stored.
 	ModTime time.Time
-	// ETag is quoted, as in HTTP. [Bucket.List] leaves it empty.
+	// ETag is quoted, as in HTTP. [Bucket.Page] leaves it empty.
 	ETag string
 }
 
-// Object is an object open for reading. The caller closes it.
-type Object struct {
-	io.ReadSeekCloser
-	Info
-}
-
-// Bucket holds the objects. It is safe for concurrent use, also by several processes over one folder.
+// Bucket holds the objects. It is safe for concurrent use, also by several processes.
 type Bucket struct {
-	blob *blob.Bucket
-	root *os.Root // the folder of a file:// bucket, else nil
-}
-
-// Open opens the bucket that a URL names, such as "file:///var/lib/darkroom/media". A missing folder is made, for this
-// user only; "?dir_file_mode=0750" changes that. The caller closes the bucket.
-func Open(ctx context.Context, bucketURL string) (*Bucket, error) {
-	u, err := url.Parse(bucketURL)
-	if err != nil {
-		return nil, fmt.Errorf("open storage: %w", err)
-	}
-	if u.Scheme != "file" {
-		opened, err := blob.OpenBucket(ctx, bucketURL)
-		if err != nil {
-			return nil, fmt.Errorf("open storage: %w", err)
-		}
-		return &Bucket{blob: opened}, nil
-	}
-
-	if u.Host != "" || !path.IsAbs(u.Path) {
-		return nil, fmt.Errorf("open storage %q: a folder is written as file:///absolute/path", bucketURL)
-	}
-	query := u.Query()
-	query.Set("create_dir", "1")
-	// Temporary files stand beside their objects: a rename from another file system would fail.
-	query.Set("no_tmp_dir", "1")
-	// The media type is read from the bytes. A second file beside each object could be lost or half written.
-	query.Set("metadata", "skip")
-	if !query.Has("dir_file_mode") {
-		query.Set("dir_file_mode", "0700")
-	}
-	u.RawQuery = query.Encode()
-	opened, err := blob.OpenBucket(ctx, u.String())
-	if err != nil {
-		return nil, fmt.Errorf("open storage: %w", err)
-	}
-	root, err := os.OpenRoot(u.Path)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open storage: %w", err), opened.Close())
-	}
-	return &Bucket{blob: opened, root: root}, nil
+	blob   *blob.Bucket
+	folder *folder // of a file:// bucket, else nil
+	url    string  // as errors say it, such as s3://bucket; empty for a folder
+	name   string  // of the service's bucket
+	prefix string  // before all keys in the service's bucket
 }
 
 // Close releases the bucket.
 func (b *Bucket) Close() error {
 	err := b.blob.Close()
-	if b.root != nil {
-		err = errors.Join(err, b.root.Close())
+	if b.folder != nil {
+		err = errors.Join(err, b.folder.Close())
 	}
 	if err != nil {
 		return fmt.Errorf("close storage: %w", err)
@@ -110,9 +81,9 @@ func (b *Bucket) Close() error {
 	return nil
 }
 
-// Put stores what it reads until EOF under a key that is free, and returns when it is on disk. Readers see the whole
-// object or none. Its errors are [ErrKey], [ErrExists], [ErrMediaType], [ErrTooLarge] (more than maxBytes), those of
-// the reader, and those of the store.
+// Put stores what it reads until EOF under a key that is free, and returns when that is durable. Readers see the whole
+// object or none; of one that could not be stored nothing stays. Its errors are [ErrKey], [ErrExists], [ErrMediaType], [ErrTooLarge] (more than
+// maxBytes), [ErrFull], those of the reader, and those of the store.
 func (b *Bucket) Put(ctx context.Context, key string, r io.Reader, maxBytes int64) (Info, error) {
 	key, err := CleanKey(key)
 	if err != nil {
@@ -128,120 +99,86 @@ func (b *Bucket) Put(ctx context.Context, key string, r io.Reader, maxBytes int6
 	if !storable(mediaType) {
 		return Info{}, fmt.Errorf("store %s: %w", key, ErrMediaType)
 	}
-	if b.root != nil {
-		// The root follows no link that leads outside, so neither does the write that comes after.
-		if err := b.root.MkdirAll(path.Dir(key), 0o700); err != nil {
-			return Info{}, fmt.Errorf("store %s: %w", key, err)
+	if err := b.write(ctx, key, io.MultiReader(bytes.NewReader(head), r), maxBytes, mediaType); err != nil {
+		err = writeError(err)
+		if errors.Is(err, ErrExists) {
+			// Azure also refuses a key of which it holds unfinished parts, and then our caller must not take the object for stored.
+			if _, missing := b.Stat(context.WithoutCancel(ctx), key); missing != nil {
+				return Info{}, fmt.Errorf("store %s: the key is refused as taken: %w", key, missing)
+			}
 		}
-	}
-
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var file *os.File
-	w, err := b.blob.NewWriter(ctx, key, &blob.WriterOptions{
-		ContentType: mediaType,
-		IfNotExist:  true,
-		BeforeWrite: func(as func(any) bool) error {
-			as(&file) // stays nil when the bucket is no folder
-			return nil
-		},
-	})
-	if err != nil {
-		return Info{}, fmt.Errorf("store %s: %w", key, err)
-	}
-	size, err := io.Copy(w, io.LimitReader(io.MultiReader(bytes.NewReader(head), r), maxBytes+1))
-	if err == nil && size > maxBytes {
-		err = fmt.Errorf("%w: the limit is %d bytes", ErrTooLarge, maxBytes)
-	}
-	if err == nil && file != nil {
-		err = file.Sync()
-	}
-	if err != nil {
-		cancel() // a writer whose context is cancelled stores nothing at its Close
-		_ = w.Close()
-		return Info{}, fmt.Errorf("store %s: %w", key, err)
-	}
-	if err := b.commit(key, w); err != nil {
 		return Info{}, fmt.Errorf("store %s: %w", key, err)
 	}
 	return b.Stat(context.WithoutCancel(ctx), key)
 }
 
-// commit makes a written object visible unless its key is taken.
-func (b *Bucket) commit(key string, w *blob.Writer) error {
-	if b.root == nil {
-		return existsError(w.Close())
+func (b *Bucket) write(ctx context.Context, key string, r io.Reader, maxBytes int64, mediaType string) error {
+	options := &blob.WriterOptions{
+		ContentType: mediaType, ContentDisposition: "inline", CacheControl: cacheControl,
+		IfNotExist: true, BufferSize: partBytes, MaxConcurrency: uploads,
 	}
-	// The file store looks whether the name is free and then renames over it. Between the two another process could
-	// store its own, so both steps happen under a lock of the folder, which the kernel lifts when its holder dies.
-	lock, err := b.root.Open(".")
-	if err != nil {
-		return errors.Join(err, w.Close())
+	if b.folder != nil {
+		return b.folder.write(ctx, b.blob, key, &source{ctx: ctx, r: r, left: maxBytes}, options)
 	}
-	defer lock.Close()
-	for err = syscall.EINTR; errors.Is(err, syscall.EINTR); {
-		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX)
+
+	// What happens to a broken upload differs. S3's library takes back the parts that it has sent, and needs a live context for that; the others would
+	// take the end of a broken file for its end, unless the context has ended.
+	uploading, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	from := &source{ctx: ctx, r: r, left: maxBytes, failed: cancel}
+	if b.blob.As(new(*s3.Client)) {
+		from.failed = func() {}
 	}
-	if err != nil {
-		return fmt.Errorf("lock the folder: %w", err)
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(abortTimeout, cancel) })()
+	err := b.blob.Upload(uploading, key, from, options)
+	if from.err != nil {
+		return from.err
 	}
-	if err := existsError(w.Close()); err != nil {
-		return err
-	}
-	return b.syncFolders(path.Dir(key))
+	return err //nolint:wrapcheck // the caller names the object
 }
 
-// existsError names the refusal of a taken key, and passes anything else on.
-func existsError(err error) error {
-	if gcerrors.Code(err) == gcerrors.FailedPrecondition {
+// writeError turns the store's errors into ours where we have a name for them.
+func writeError(err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	case gcerrors.Code(err) == gcerrors.FailedPrecondition:
 		return ErrExists
 	}
-	return err
+	return discreet(err)
 }
 
-// syncFolders puts the names of a new object and of its folders on disk: without it a power cut could take away the
-// file of a task that the database has as Complete.
-func (b *Bucket) syncFolders(folder string) error {
-	for {
-		f, err := b.root.Open(folder)
-		if err != nil {
-			return fmt.Errorf("open the folder: %w", err)
-		}
-		if err := errors.Join(f.Sync(), f.Close()); err != nil {
-			return fmt.Errorf("sync the folder: %w", err)
-		}
-		if folder == "." {
-			return nil
-		}
-		folder = path.Dir(folder)
+// readError does the same for reading.
+func readError(err error) error {
+	if gcerrors.Code(err) == gcerrors.NotFound {
+		return ErrNotFound
 	}
+	return discreet(err)
 }
 
-// Get opens an object for reading from its start, and can seek, which suits [net/http.ServeContent]. Its errors are
-// [ErrKey], [ErrNotFound] and those of the store.
+// Get opens an object for reading from its start, and can seek, which suits [net/http.ServeContent]. The context must live as long as the object is
+// read. Its errors are [ErrKey], [ErrNotFound] and those of the store.
 func (b *Bucket) Get(ctx context.Context, key string) (*Object, error) {
 	info, err := b.attributes(ctx, key)
 	if err != nil {
 		return nil, err
 	}
+	if b.folder == nil {
+		return &Object{ReadSeekCloser: &remote{ctx: ctx, blob: b.blob, key: key, size: info.Size}, Info: info}, nil
+	}
 	r, err := b.blob.NewReader(ctx, key, nil)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", key, notFoundError(err))
+		return nil, fmt.Errorf("read %s: %w", key, readError(err))
 	}
-	if b.root != nil {
-		info.ContentType, err = typeOf(r)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("read %s: %w", key, err), r.Close())
-		}
+	info.ContentType, err = typeOf(r)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("read %s: %w", key, err), r.Close())
 	}
 	return &Object{ReadSeekCloser: r, Info: info}, nil
 }
 
 // Stat describes an object. Its errors are those of [Bucket.Get].
 func (b *Bucket) Stat(ctx context.Context, key string) (Info, error) {
-	if b.root == nil {
-		return b.attributes(ctx, key)
-	}
 	object, err := b.Get(ctx, key)
 	if err != nil {
 		return Info{}, err
@@ -258,48 +195,72 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 		return err
 	}
 	if err := b.blob.Delete(ctx, key); err != nil {
-		return fmt.Errorf("delete %s: %w", key, notFoundError(err))
+		return fmt.Errorf("delete %s: %w", key, readError(err))
 	}
 	return nil
 }
 
-// List yields the objects under a prefix in the order of their keys, without their content type and ETag. The prefix is
-// empty or a key that ends with a slash. An error ends the sequence. In a folder each 1,000 objects cost one walk.
-func (b *Bucket) List(ctx context.Context, prefix string) iter.Seq2[Info, error] {
-	return func(yield func(Info, error) bool) {
-		if prefix != "" {
-			folder, ok := strings.CutSuffix(prefix, "/")
-			if !ok {
-				yield(Info{}, fmt.Errorf("list %q: %w: a prefix ends with a slash", prefix, ErrKey))
-				return
-			}
-			if err := b.within(folder); err != nil {
-				if !errors.Is(err, ErrNotFound) {
-					yield(Info{}, err)
-				}
-				return
-			}
+// Page lists up to 1,000 objects in the order of their keys, without their content type and ETag. The first page has the token "", each answer has that
+// of the next, and "" at the end. A page may be empty though others follow.
+func (b *Bucket) Page(ctx context.Context, token string) (objects []Info, next string, err error) {
+	if b.folder != nil {
+		objects, next, err = b.folder.page(ctx, token)
+		if err != nil {
+			return nil, "", fmt.Errorf("list the storage: %w", err)
 		}
-		objects := b.blob.List(&blob.ListOptions{Prefix: prefix})
-		for {
-			object, err := objects.Next(ctx)
-			if errors.Is(err, io.EOF) {
-				return
-			}
-			if err != nil {
-				yield(Info{}, fmt.Errorf("list %q: %w", prefix, err))
-				return
-			}
-			// What has no clean key is not ours: above all the temporary files of writers, killed ones too.
-			var file os.FileInfo
-			if _, err := CleanKey(object.Key); err != nil || object.As(&file) && !file.Mode().IsRegular() {
-				continue
-			}
-			if !yield(Info{Key: object.Key, Size: object.Size, ModTime: object.ModTime}, nil) {
-				return
-			}
+		return objects, next, nil
+	}
+	at := blob.FirstPageToken
+	if token != "" {
+		at = []byte(token)
+	}
+	page, after, err := b.blob.ListPage(ctx, at, pageSize, nil)
+	if err != nil {
+		return nil, "", fmt.Errorf("list the storage: %w", discreet(err))
+	}
+	for _, object := range page {
+		if _, err := CleanKey(object.Key); err == nil { // else it is not ours
+			objects = append(objects, Info{Key: object.Key, Size: object.Size, ModTime: object.ModTime.UTC()})
 		}
 	}
+	return objects, string(after), nil
+}
+
+// RemoveUnfinished deletes what writers left that were killed before a time: temporary files in a folder, parts of uploads on S3. Nobody sees these, but
+// they take room. Google and Azure delete theirs themselves, after a week. It returns how many there were.
+func (b *Bucket) RemoveUnfinished(ctx context.Context, before time.Time) (removed int, err error) {
+	var client *s3.Client
+	switch {
+	case b.folder != nil:
+		removed, err = b.folder.removeUnfinished(ctx, before)
+	case b.blob.As(&client):
+		removed, err = b.abortUploads(ctx, client, before)
+	}
+	if err != nil {
+		return removed, fmt.Errorf("remove unfinished objects: %w", discreet(err))
+	}
+	return removed, nil
+}
+
+func (b *Bucket) abortUploads(ctx context.Context, client *s3.Client, before time.Time) (removed int, err error) {
+	pages := s3.NewListMultipartUploadsPaginator(client, &s3.ListMultipartUploadsInput{Bucket: &b.name, Prefix: &b.prefix})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return removed, err //nolint:wrapcheck // the caller says what was tried
+		}
+		for _, upload := range page.Uploads {
+			if upload.Initiated == nil || !upload.Initiated.Before(before) {
+				continue
+			}
+			_, err := client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &b.name, Key: upload.Key, UploadId: upload.UploadId})
+			if err != nil {
+				return removed, err //nolint:wrapcheck // the caller says what was tried
+			}
+			removed++
+		}
+	}
+	return removed, nil
 }
 
 // attributes asks the store about an object. Of a file it doesn't know the media type.
@@ -309,35 +270,20 @@ func (b *Bucket) attributes(ctx context.Context, key string) (Info, error) {
 	}
 	a, err := b.blob.Attributes(ctx, key)
 	if err != nil {
-		return Info{}, fmt.Errorf("read %s: %w", key, notFoundError(err))
+		return Info{}, fmt.Errorf("read %s: %w", key, readError(err))
 	}
-	return Info{Key: key, Size: a.Size, ContentType: a.ContentType, ModTime: a.ModTime, ETag: a.ETag}, nil
+	if !storable(a.ContentType) {
+		a.ContentType = unknownType
+	}
+	return Info{Key: key, Size: a.Size, ContentType: a.ContentType, ModTime: a.ModTime.UTC(), ETag: a.ETag}, nil
 }
 
-// within checks the key and, in a folder, that something is there which no link places outside.
+// within refuses what is no key and, in a folder, what isn't there or lies outside.
 func (b *Bucket) within(key string) error {
-	if _, err := CleanKey(key); err != nil {
+	if _, err := CleanKey(key); err != nil || b.folder == nil {
 		return err
 	}
-	if b.root == nil {
-		return nil
-	}
-	_, err := b.root.Stat(key)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		err = ErrNotFound
-	}
-	if err != nil {
-		return fmt.Errorf("storage key %s: %w", key, err)
-	}
-	return nil
-}
-
-// notFoundError names the answer that there is no such object, and passes anything else on.
-func notFoundError(err error) error {
-	if gcerrors.Code(err) == gcerrors.NotFound {
-		return ErrNotFound
-	}
-	return err
+	return b.folder.holds(key)
 }
 
 // typeOf reads the media type from the first bytes and goes back to the start.
@@ -353,5 +299,5 @@ func typeOf(r io.ReadSeeker) (string, error) {
 	if mediaType := MediaType(head[:n]); mediaType != "" {
 		return mediaType, nil
 	}
-	return "application/octet-stream", nil
+	return unknownType, nil
 }
