@@ -182,6 +182,7 @@ create table public.workers (
 comment on column public.workers.capabilities is 'Routes the worker can serve besides `any`, e.g. {wan2gp}.';
 comment on column public.workers.task_types is 'The only types it wants; null means every type its capabilities allow.';
 comment on column public.workers.lease_timeout is 'A task is held this long after the later of its claim and the worker''s last heartbeat.';
+comment on column public.workers.info is 'What the worker says of itself, for people: engines, slots. Nothing reads it.';
 comment on column public.workers.running is 'Tasks named in the last heartbeat; null when the worker names none, then the heartbeat covers all it holds.';
 
 -- Credits ----------------------------------------------------------------------------------------

@@ -1407,10 +1407,13 @@ grant execute on function public.claim_next_task to worker, service_role;
 -- available credits cover its cost; then the cost is held. Among those the oldest is taken, but for what another claim has
 -- locked at that moment. A batch may hold less than max_tasks although more could be claimed (a busy owner's): ask again.
 --
+-- task_types: the only types wanted now, of those the worker registered, such as those it has a free slot for; null: all of them.
+-- A worker that finds none of them is woken by the next task of any type.
+--
 -- The queue is a hint (darkroom.task_ready), the row is the truth: all is decided again under the owner's lock. It waits for that
 -- lock 250 ms at most, and only while it holds no other; then it takes somebody else's task.
 -- Raises TD003 (max_tasks), TD022 (unknown worker), TD050 (isolation). Workers may call it.
-create or replace function public.claim_next_tasks(worker_id text, max_tasks integer default 1)
+create or replace function public.claim_next_tasks(worker_id text, max_tasks integer default 1, task_types text[] default null)
 returns setof public.tasks
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -1451,6 +1454,7 @@ begin
   select array_agg(ty.name order by ty.name) into v_types
   from public.workers w left join public.task_types ty
     on (ty.route = 'any' or ty.route = any (w.capabilities)) and (w.task_types is null or ty.name = any (w.task_types))
+      and (claim_next_tasks.task_types is null or ty.name = any (claim_next_tasks.task_types))
   where w.id = claim_next_tasks.worker_id;
   if v_types is null then
     raise exception 'Unknown worker' using errcode = 'TD022',
@@ -2153,7 +2157,7 @@ grant execute on function public.grant_credits to service_role;
 -- 'cancelled' (the task has ended) or 'lost' (the lease is gone). No row: go on.
 -- running: what it works on, as JSON [{"task_id", "attempt", "progress"?}]; tasks not named are not held by this heartbeat. Null:
 -- it does not say, and all that it holds stays held. Progress is written as report_progress does, but skipped where somebody else
--- has the row locked. Raises TD022 (unknown worker), TD003 (running is malformed). Writes workers, tasks.progress.
+-- has the row locked. info: replaces what the worker said of itself; null leaves it. Raises TD022 (unknown worker), TD003 (running is malformed). Writes workers, tasks.progress.
 create or replace function public.heartbeat_worker(worker_id text, running jsonb default null, info jsonb default null)
 returns setof public.heartbeat_verdict
 language plpgsql volatile security definer
@@ -2237,6 +2241,58 @@ grant execute on function public.list_generations to service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/orphaned_outputs.sql
+-- Which of these folders in storage, "{owner}/tasks/{task}/{attempt}", hold what nobody will ever see: files of an attempt that is over
+-- and whose files no row names. The array holds some of those given, each once; null elements, and what is no such folder, are passed over.
+--
+-- In doubt a folder is not among them: its task is unknown here or another owner's, its attempt is the task's last and the task may still
+-- complete, or is one that this database has not given out; or any task or generation names it anywhere, in locations, params or metadata.
+-- Writes nothing. Reads tasks and generations whole, unless each folder is out of the question by its task alone.
+-- Files are to be a day old before their folder is asked for, so that nothing is deleted that is just being stored or completed.
+create or replace function public.orphaned_outputs(folders text[])
+returns text[]
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c_uuid constant text := '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}';
+  v_over text[];
+begin
+  with given as materialized (
+    select distinct f.folder, split_part(f.folder, '/', 1)::uuid as owner_id, split_part(f.folder, '/', 3)::uuid as task_id,
+      split_part(f.folder, '/', 4)::integer as attempt
+    from unnest(orphaned_outputs.folders) as f (folder)
+    where f.folder ~ ('^' || c_uuid || '/tasks/' || c_uuid || '/[1-9][0-9]{0,8}$')
+  )
+  select array_agg(g.folder order by g.folder) into v_over
+  from given g join public.tasks t on t.id = g.task_id and t.owner_id = g.owner_id
+  where (g.attempt < t.attempt or g.attempt = t.attempt and t.status in ('Complete', 'Failed', 'Cancelled'))
+    and strpos(t::text, g.folder) = 0;
+  if v_over is null then
+    return array[]::text[];
+  end if;
+
+  return (
+    with texts as (
+      select concat_ws(' ', t.output_location, t.thumbnail_url, t.params, t.metadata, t.progress) as said from public.tasks t
+      union all
+      select concat_ws(' ', g.location, g.thumbnail_url, g.params, g.metadata) from public.generations g
+    ), named as (
+      select m.folder[1] as folder
+      from texts x cross join lateral regexp_matches(x.said, '(' || c_uuid || '/tasks/' || c_uuid || '/[0-9]+)', 'g') as m (folder)
+      where strpos(x.said, '/tasks/') > 0
+    )
+    select coalesce(array_agg(o.folder order by o.folder), '{}') from unnest(v_over) as o (folder)
+    where not exists (select from named n where n.folder = o.folder)
+  );
+end
+$$;
+comment on function public.orphaned_outputs is 'Folders of outputs that no row refers to.';
+revoke all on function public.orphaned_outputs from public;
+grant execute on function public.orphaned_outputs to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/process_completed_task.sql
 -- The spec's name for the end of a task: output {"output_location", "metadata"?, "thumbnail_url"?} completes it, and
 -- {"success": false, "error_message"} fails it. See complete_task and fail_task for the fence and the errors.
@@ -2268,8 +2324,10 @@ grant execute on function public.process_completed_task to worker, service_role;
 -- Makes a worker known, or says that it started anew; returns its row. What it held before is lost work: queued again at once,
 -- counted as a failed attempt. To be called when a worker starts, before its first claim.
 -- capabilities: routes it serves besides 'any' (travel types want wan2gp). task_types: the only types it wants; null for all that
--- its capabilities allow. if_unknown: leaves a worker that is known as it is, for callers that see only its claims. lease_timeout: how long it may be silent; 30 minutes unless it sends heartbeats more often.
--- Raises TD003 for an id, a list or a lease out of bounds. Writes workers, and the tasks it held.
+-- its capabilities allow. if_unknown: leaves a worker that is known as it is, for callers that see only its claims.
+-- lease_timeout: how long it may be silent; 30 minutes unless it sends heartbeats more often. info: what it says of itself, for people.
+-- Raises TD002 for a task type that is not in the table, TD003 for an id, a list or a lease out of bounds. Writes workers, and the
+-- tasks it held.
 create or replace function public.register_worker(
   worker_id text, capabilities text[] default '{}', task_types text[] default null,
   lease_timeout interval default interval '30 minutes', info jsonb default '{}',
@@ -2284,12 +2342,19 @@ declare
   v_worker public.workers;
   v_held record;
   v_task public.tasks;
+  v_unknown text;
 begin
   if length(coalesce(register_worker.worker_id, '')) not between 1 and 200
      or v_lease not between interval '1 second' and interval '1 day'
      or cardinality(register_worker.capabilities) > 100 or cardinality(register_worker.task_types) > 1000 then
     raise exception 'Invalid params' using errcode = 'TD003',
       detail = 'worker_id needs 1 to 200 characters, lease_timeout 1 second to 1 day, and the lists must be short.';
+  end if;
+  select wanted.name into v_unknown
+  from unnest(register_worker.task_types) wanted (name) where not exists (select from public.task_types ty where ty.name = wanted.name) limit 1;
+  if found then
+    raise exception 'Unknown task type' using errcode = 'TD002', detail = format('There is no task type "%s".', left(v_unknown, 100)),
+      hint = 'Add a row to the table task_types, or do not offer to run it.';
   end if;
 
   if register_worker.if_unknown then
@@ -2758,6 +2823,10 @@ drop function public.process_completed_task(uuid,jsonb,text,integer);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function public.orphaned_outputs(text[]);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function public.list_generations(uuid,uuid,integer,timestamp with time zone);
 -- +goose StatementEnd
 
@@ -2822,7 +2891,7 @@ drop function public.complete_task(uuid,text,text,integer,jsonb,text);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
-drop function public.claim_next_tasks(text,integer);
+drop function public.claim_next_tasks(text,integer,text[]);
 -- +goose StatementEnd
 
 -- +goose StatementBegin

@@ -5,10 +5,13 @@
 -- available credits cover its cost; then the cost is held. Among those the oldest is taken, but for what another claim has
 -- locked at that moment. A batch may hold less than max_tasks although more could be claimed (a busy owner's): ask again.
 --
+-- task_types: the only types wanted now, of those the worker registered, such as those it has a free slot for; null: all of them.
+-- A worker that finds none of them is woken by the next task of any type.
+--
 -- The queue is a hint (darkroom.task_ready), the row is the truth: all is decided again under the owner's lock. It waits for that
 -- lock 250 ms at most, and only while it holds no other; then it takes somebody else's task.
 -- Raises TD003 (max_tasks), TD022 (unknown worker), TD050 (isolation). Workers may call it.
-create or replace function public.claim_next_tasks(worker_id text, max_tasks integer default 1)
+create or replace function public.claim_next_tasks(worker_id text, max_tasks integer default 1, task_types text[] default null)
 returns setof public.tasks
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -49,6 +52,7 @@ begin
   select array_agg(ty.name order by ty.name) into v_types
   from public.workers w left join public.task_types ty
     on (ty.route = 'any' or ty.route = any (w.capabilities)) and (w.task_types is null or ty.name = any (w.task_types))
+      and (claim_next_tasks.task_types is null or ty.name = any (claim_next_tasks.task_types))
   where w.id = claim_next_tasks.worker_id;
   if v_types is null then
     raise exception 'Unknown worker' using errcode = 'TD022',

@@ -2,7 +2,7 @@
 -- 'cancelled' (the task has ended) or 'lost' (the lease is gone). No row: go on.
 -- running: what it works on, as JSON [{"task_id", "attempt", "progress"?}]; tasks not named are not held by this heartbeat. Null:
 -- it does not say, and all that it holds stays held. Progress is written as report_progress does, but skipped where somebody else
--- has the row locked. Raises TD022 (unknown worker), TD003 (running is malformed). Writes workers, tasks.progress.
+-- has the row locked. info: replaces what the worker said of itself; null leaves it. Raises TD022 (unknown worker), TD003 (running is malformed). Writes workers, tasks.progress.
 create or replace function public.heartbeat_worker(worker_id text, running jsonb default null, info jsonb default null)
 returns setof public.heartbeat_verdict
 language plpgsql volatile security definer

@@ -1,8 +1,10 @@
 -- Makes a worker known, or says that it started anew; returns its row. What it held before is lost work: queued again at once,
 -- counted as a failed attempt. To be called when a worker starts, before its first claim.
 -- capabilities: routes it serves besides 'any' (travel types want wan2gp). task_types: the only types it wants; null for all that
--- its capabilities allow. if_unknown: leaves a worker that is known as it is, for callers that see only its claims. lease_timeout: how long it may be silent; 30 minutes unless it sends heartbeats more often.
--- Raises TD003 for an id, a list or a lease out of bounds. Writes workers, and the tasks it held.
+-- its capabilities allow. if_unknown: leaves a worker that is known as it is, for callers that see only its claims.
+-- lease_timeout: how long it may be silent; 30 minutes unless it sends heartbeats more often. info: what it says of itself, for people.
+-- Raises TD002 for a task type that is not in the table, TD003 for an id, a list or a lease out of bounds. Writes workers, and the
+-- tasks it held.
 create or replace function public.register_worker(
   worker_id text, capabilities text[] default '{}', task_types text[] default null,
   lease_timeout interval default interval '30 minutes', info jsonb default '{}',
@@ -17,12 +19,19 @@ declare
   v_worker public.workers;
   v_held record;
   v_task public.tasks;
+  v_unknown text;
 begin
   if length(coalesce(register_worker.worker_id, '')) not between 1 and 200
      or v_lease not between interval '1 second' and interval '1 day'
      or cardinality(register_worker.capabilities) > 100 or cardinality(register_worker.task_types) > 1000 then
     raise exception 'Invalid params' using errcode = 'TD003',
       detail = 'worker_id needs 1 to 200 characters, lease_timeout 1 second to 1 day, and the lists must be short.';
+  end if;
+  select wanted.name into v_unknown
+  from unnest(register_worker.task_types) wanted (name) where not exists (select from public.task_types ty where ty.name = wanted.name) limit 1;
+  if found then
+    raise exception 'Unknown task type' using errcode = 'TD002', detail = format('There is no task type "%s".', left(v_unknown, 100)),
+      hint = 'Add a row to the table task_types, or do not offer to run it.';
   end if;
 
   if register_worker.if_unknown then

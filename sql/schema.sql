@@ -348,6 +348,7 @@ create table public.workers (
   constraint workers_pkey PRIMARY KEY (id)
 ) with (fillfactor=50);
 comment on column public.workers.capabilities is 'Routes the worker can serve besides `any`, e.g. {wan2gp}.';
+comment on column public.workers.info is 'What the worker says of itself, for people: engines, slots. Nothing reads it.';
 comment on column public.workers.lease_timeout is 'A task is held this long after the later of its claim and the worker''s last heartbeat.';
 comment on column public.workers.running is 'Tasks named in the last heartbeat; null when the worker names none, then the heartbeat covers all it holds.';
 comment on column public.workers.task_types is 'The only types it wants; null means every type its capabilities allow.';
@@ -404,8 +405,8 @@ grant execute on function public.calculate_task_cost(text,jsonb,text,jsonb) to s
 grant execute on function public.cancel_task(uuid,text) to service_role, worker;
 -- function public.claim_next_task(worker_id text) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.claim_next_task(text) to service_role, worker;
--- function public.claim_next_tasks(worker_id text, max_tasks integer DEFAULT 1) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
-grant execute on function public.claim_next_tasks(text,integer) to service_role, worker;
+-- function public.claim_next_tasks(worker_id text, max_tasks integer DEFAULT 1, task_types text[] DEFAULT NULL::text[]) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
+grant execute on function public.claim_next_tasks(text,integer,text[]) to service_role, worker;
 -- function public.complete_task(task_id uuid, output_location text, worker_id text DEFAULT NULL::text, attempt integer DEFAULT NULL::integer, metadata jsonb DEFAULT '{}'::jsonb, thumbnail_url text DEFAULT NULL::text) returns public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.complete_task(uuid,text,text,integer,jsonb,text) to service_role, worker;
 -- function public.complete_tasks(worker_id text, completions public.completion[]) returns SETOF public.completion_result plpgsql volatile security definer set search_path=pg_catalog, pg_temp
@@ -437,6 +438,8 @@ grant execute on function public.grant_credits(uuid,numeric,text,text) to servic
 grant execute on function public.heartbeat_worker(text,jsonb,jsonb) to service_role, worker;
 -- function public.list_generations(project_id uuid, shot_id uuid DEFAULT NULL::uuid, max_rows integer DEFAULT 100, older_than timestamp with time zone DEFAULT NULL::timestamp with time zone) returns SETOF public.generations plpgsql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.list_generations(uuid,uuid,integer,timestamp with time zone) to service_role;
+-- function public.orphaned_outputs(folders text[]) returns text[] plpgsql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.orphaned_outputs(text[]) to service_role, worker;
 -- function public.process_completed_task(task_id uuid, output jsonb, worker_id text DEFAULT NULL::text, attempt integer DEFAULT NULL::integer) returns public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.process_completed_task(uuid,jsonb,text,integer) to service_role, worker;
 -- function public.register_worker(worker_id text, capabilities text[] DEFAULT '{}'::text[], task_types text[] DEFAULT NULL::text[], lease_timeout interval DEFAULT '00:30:00'::interval, info jsonb DEFAULT '{}'::jsonb, if_unknown boolean DEFAULT false) returns public.workers plpgsql volatile security definer set search_path=pg_catalog, pg_temp

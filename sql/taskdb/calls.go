@@ -21,7 +21,7 @@ var (
 	callGetCredits           = call{"get_credits", "select * from get_credits(user_id => $1)"}
 	callRegisterWorker       = call{"register_worker", "select * from register_worker(worker_id => $1, capabilities => $2, task_types => $3, lease_timeout => $4, info => $5, if_unknown => $6)"}
 	callClaimNextTask        = call{"claim_next_task", "select * from claim_next_task(worker_id => $1)"}
-	callClaimNextTasks       = call{"claim_next_tasks", "select * from claim_next_tasks(worker_id => $1, max_tasks => $2)"}
+	callClaimNextTasks       = call{"claim_next_tasks", "select * from claim_next_tasks(worker_id => $1, max_tasks => $2, task_types => $3)"}
 	callHeartbeatWorker      = call{"heartbeat_worker", "select * from heartbeat_worker(worker_id => $1, running => $2, info => $3)"}
 	callReportProgress       = call{"report_progress", "select report_progress(task_id => $1, worker_id => $2, attempt => $3, progress => $4)::text"}
 	callCompleteTask         = call{"complete_task", "select * from complete_task(task_id => $1, output_location => $2, worker_id => $3, attempt => $4, metadata => $5, thumbnail_url => $6)"}
@@ -35,6 +35,7 @@ var (
 	callAdmitDueTasks        = call{"admit_due_tasks", "select admit_due_tasks(max_tasks => $1)"}
 	callAdmitTasks           = call{"admit_tasks", "select admit_tasks(user_id => $1)"}
 	callSweepTasks           = call{"sweep_tasks", "select * from sweep_tasks(max_tasks => $1)"}
+	callOrphanedOutputs      = call{"orphaned_outputs", "select orphaned_outputs(folders => $1)"}
 	callTickReadyMark        = call{"tick_ready_mark", "select tick_ready_mark(whole => $1)"}
 	callRepairGenerations    = call{"repair_generations", "select * from repair_generations(project_id => $1, max_tasks => $2)"}
 	callInvariantViolations  = call{"invariant_violations", "select * from invariant_violations order by rule, task_id, violation"}

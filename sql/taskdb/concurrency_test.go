@@ -61,7 +61,7 @@ func TestConcurrentClaimsHandEachTaskOutOnceOldestFirst(t *testing.T) {
 				db := taskdb.New(b.pg.Conn(t))
 				taken := 0
 				for {
-					tasks, err := db.ClaimNextTasks(t.Context(), gpuWorker, batch)
+					tasks, err := db.ClaimNextTasks(t.Context(), gpuWorker, batch, nil)
 					if err != nil {
 						return taken, err
 					}
@@ -83,7 +83,7 @@ func TestConcurrentClaimsHandEachTaskOutOnceOldestFirst(t *testing.T) {
 				}
 			}
 			for { // what the others held when a claimer gave up
-				tasks, err := b.ClaimNextTasks(t.Context(), gpuWorker, batch)
+				tasks, err := b.ClaimNextTasks(t.Context(), gpuWorker, batch, nil)
 				b.noError(err)
 				if len(tasks) == 0 {
 					break
@@ -137,7 +137,7 @@ func TestOneClaimerGetsTheExactOrder(t *testing.T) {
 	places := backlog(t, owners, 150)
 	next := 0
 	for n := 1; next < len(places); n = n%40 + 1 {
-		tasks, err := b.ClaimNextTasks(t.Context(), gpuWorker, n)
+		tasks, err := b.ClaimNextTasks(t.Context(), gpuWorker, n, nil)
 		b.noError(err)
 		if len(tasks) == 0 {
 			t.Fatalf("nothing to claim after %d of %d", next, len(places))

@@ -247,7 +247,7 @@ func (m *machine) claimSome(t *rapid.T) {
 		m.claim(task, worker)
 		want = append(want, task.id)
 	}
-	got, err := m.bench.ClaimNextTasks(m.ctx, worker, n)
+	got, err := m.bench.ClaimNextTasks(m.ctx, worker, n, nil)
 	check(t, err, nil)
 	place := func(a, b taskdb.Task) int { return int(a.JobNo - b.JobNo) }
 	slices.SortFunc(got, place) // a batch is in order per round

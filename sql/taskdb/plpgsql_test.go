@@ -70,7 +70,7 @@ func TestBranchCoverage(t *testing.T) {
 	for _, scenario := range []func(b *bench){coverClaims, coverEnds, coverGenerations, coverFiling, coverTrees} {
 		scenario(profiled.as(100))
 		for left := 1; left > 0; { // for the next one
-			tasks, err := profiled.ClaimNextTasks(t.Context(), gpuWorker, 100)
+			tasks, err := profiled.ClaimNextTasks(t.Context(), gpuWorker, 100, nil)
 			b.noError(err)
 			left = len(tasks)
 		}
@@ -97,7 +97,7 @@ func coverClaims(b *bench) {
 	ctx := b.t.Context()
 	claim := func(worker string, n int) func() error {
 		return func() error {
-			_, err := b.ClaimNextTasks(ctx, worker, n)
+			_, err := b.ClaimNextTasks(ctx, worker, n, nil)
 			return err
 		}
 	}
@@ -121,10 +121,10 @@ func coverClaims(b *bench) {
 	for range 3 {
 		b.create(taskdb.NewTask{TaskType: "travel_segment", Params: object()})
 	}
-	_, err := b.ClaimNextTasks(ctx, gpuWorker, 30)
+	_, err := b.ClaimNextTasks(ctx, gpuWorker, 30, nil)
 	b.noError(err)
 	for {
-		tasks, err := b.ClaimNextTasks(ctx, gpuWorker, 7)
+		tasks, err := b.ClaimNextTasks(ctx, gpuWorker, 7, nil)
 		b.noError(err)
 		if len(tasks) == 0 {
 			break
@@ -153,7 +153,7 @@ func coverClaims(b *bench) {
 	b.noError(err)
 	_, err = tx.Exec(ctx, "select darkroom.lock_owner($1)", busy.owner)
 	b.noError(err)
-	_, err = b.ClaimNextTasks(ctx, gpuWorker, 2) // holds the other owner, so it does not wait for the busy one
+	_, err = b.ClaimNextTasks(ctx, gpuWorker, 2, nil) // holds the other owner, so it does not wait for the busy one
 	b.noError(err)
 	b.claimNothing(gpuWorker)            // waits in vain
 	report, err := b.SweepTasks(ctx, 10) // does not wait

@@ -125,7 +125,7 @@ func (s *scene) claimAll() {
 	ctx, cancel := context.WithTimeout(s.t.Context(), awhile)
 	defer cancel()
 	for {
-		tasks, err := s.ClaimNextTasks(ctx, gpuWorker, 3)
+		tasks, err := s.ClaimNextTasks(ctx, gpuWorker, 3, nil)
 		s.noError(err)
 		if len(tasks) == 0 {
 			return
@@ -176,7 +176,7 @@ func TestTheSweepTakesLocksInOrder(t *testing.T) {
 	low.image()
 	s.exec("alter table generations add constraint no check (false) not valid")
 	for range 40 { // all that can be claimed, so that low's is among it
-		tasks, err := s.ClaimNextTasks(t.Context(), anyWorker, 10)
+		tasks, err := s.ClaimNextTasks(t.Context(), anyWorker, 10, nil)
 		s.noError(err)
 		for _, task := range tasks {
 			if task.OwnerID == low.owner {

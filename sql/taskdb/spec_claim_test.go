@@ -2,6 +2,7 @@ package taskdb_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -156,6 +157,49 @@ func TestClaimGivesAWorkerOnlyTheTypesItWants(t *testing.T) {
 	b.claimNothing("stitcher")
 }
 
+// A claim can want fewer types than the worker registered, and never gets more than those.
+func TestAClaimCanWantFewerTypes(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 100)
+	_, err := b.RegisterWorker(t.Context(), taskdb.Registration{WorkerID: "both", Capabilities: []string{"wan2gp"}, TaskTypes: []string{"single_image", "travel_stitch"}})
+	b.noError(err)
+	image := b.image()
+	stitch := b.create(taskdb.NewTask{TaskType: "travel_stitch", Params: object()})
+	b.create(taskdb.NewTask{TaskType: "travel_segment", Params: object()})
+
+	for _, c := range []struct {
+		wanted []string
+		want   []uuid.UUID
+	}{
+		{[]string{}, nil},
+		{[]string{"travel_segment", "no_such_type"}, nil}, // one not registered, one not known
+		{[]string{"travel_stitch"}, []uuid.UUID{stitch.ID}},
+		{nil, []uuid.UUID{image.ID}},
+	} {
+		tasks, err := b.ClaimNextTasks(t.Context(), "both", 10, c.wanted)
+		b.noError(err)
+		var got []uuid.UUID
+		for _, task := range tasks {
+			got = append(got, task.ID)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("wanting %v it got %v, want %v", c.wanted, got, c.want)
+		}
+	}
+	b.healthy()
+}
+
+// A worker cannot offer what the database does not know: nobody could create such a task.
+func TestAWorkerCannotOfferAnUnknownType(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 0)
+	_, err := b.RegisterWorker(t.Context(), taskdb.Registration{WorkerID: "w", TaskTypes: []string{"single_image", "dancing"}})
+	wantRefusal(t, err, taskdb.ErrUnknownType)
+	if err == nil || !strings.Contains(err.Error(), `"dancing"`) {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestClaimRefusals(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 100)
@@ -163,7 +207,7 @@ func TestClaimRefusals(t *testing.T) {
 	_, _, err := b.ClaimNextTask(t.Context(), "nobody")
 	wantRefusal(t, err, taskdb.ErrUnknownWorker)
 	for _, n := range []int{0, -1, 1001} {
-		_, err = b.ClaimNextTasks(t.Context(), anyWorker, n)
+		_, err = b.ClaimNextTasks(t.Context(), anyWorker, n, nil)
 		wantRefusal(t, err, taskdb.ErrInvalidParams)
 	}
 }
@@ -276,7 +320,7 @@ func TestABatchEqualsSingles(t *testing.T) {
 			singles = append(singles, task.ID)
 		}
 		for {
-			tasks, err := batch.ClaimNextTasks(t.Context(), gpuWorker, 9)
+			tasks, err := batch.ClaimNextTasks(t.Context(), gpuWorker, 9, nil)
 			batch.noError(err)
 			if len(tasks) == 0 {
 				break

@@ -115,7 +115,7 @@ func (s *storm) calls() map[string]struct {
 			return err
 		}},
 		"claim some": {4, func(ctx context.Context, db *taskdb.DB, worker string) error {
-			tasks, err := db.ClaimNextTasks(ctx, worker, 12)
+			tasks, err := db.ClaimNextTasks(ctx, worker, 12, nil)
 			s.remember(tasks...)
 			return err
 		}},
@@ -279,7 +279,7 @@ func (s *storm) drain() {
 		s.exec("update darkroom.task_delayed set run_after = clock_timestamp()")
 		_, err := s.AdmitDueTasks(ctx, 1000)
 		s.noError(err)
-		_, err = s.ClaimNextTasks(ctx, gpuWorker, 100)
+		_, err = s.ClaimNextTasks(ctx, gpuWorker, 100, nil)
 		s.noError(err)
 		running := value[[]uuid.UUID](s.bench, `select coalesce(array_agg(id), '{}') from tasks t
 			where status = 'In Progress' and not darkroom.has_live_children(id)`)

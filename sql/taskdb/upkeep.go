@@ -26,6 +26,12 @@ func (db *DB) SweepTasks(ctx context.Context, maxTasks int) (SweepReport, error)
 	return rowOf[SweepReport](ctx, db, callSweepTasks, maxTasks)
 }
 
+// OrphanedOutputs returns those of the folders in storage, "{owner}/tasks/{task}/{attempt}", whose files no row refers to and whose attempt is over.
+// It says nothing of how old the files are: those of a day or more can be deleted.
+func (db *DB) OrphanedOutputs(ctx context.Context, folders []string) ([]string, error) {
+	return valueOf[[]string](ctx, db, callOrphanedOutputs, folders)
+}
+
 // TickReadyMark moves the mark where claims start reading; false when it could not be moved just now. To be called with whole every
 // 2 s, and without about every 50 ms while claims happen.
 func (db *DB) TickReadyMark(ctx context.Context, whole bool) (bool, error) {

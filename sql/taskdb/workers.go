@@ -59,7 +59,7 @@ type Completion struct {
 }
 
 // RegisterWorker makes a worker known; what it held before is queued again. To be called before its first claim.
-// Errors: ErrInvalidParams.
+// Errors: ErrUnknownType, ErrInvalidParams.
 func (db *DB) RegisterWorker(ctx context.Context, r Registration) (Worker, error) {
 	return rowOf[Worker](ctx, db, callRegisterWorker, r.WorkerID, r.Capabilities, r.TaskTypes, orNull(r.LeaseTimeout), jsonOrNull(r.Info), r.IfUnknown)
 }
@@ -73,10 +73,11 @@ func (db *DB) ClaimNextTask(ctx context.Context, workerID string) (Task, bool, e
 	return list[0], true, nil
 }
 
-// ClaimNextTasks hands the worker up to maxTasks (1 to 1000) tasks, oldest first.
+// ClaimNextTasks hands the worker up to maxTasks (1 to 1000) tasks, oldest first: of the given types only, or of all that it registered
+// when taskTypes is nil.
 // Errors: ErrUnknownWorker, ErrInvalidParams, ErrIsolation.
-func (db *DB) ClaimNextTasks(ctx context.Context, workerID string, maxTasks int) ([]Task, error) {
-	return rowsOf[Task](ctx, db, callClaimNextTasks, workerID, maxTasks)
+func (db *DB) ClaimNextTasks(ctx context.Context, workerID string, maxTasks int, taskTypes []string) ([]Task, error) {
+	return rowsOf[Task](ctx, db, callClaimNextTasks, workerID, maxTasks, taskTypes)
 }
 
 // HeartbeatWorker says that the worker lives and what it runs, and returns what it must stop. A nil list of running tasks means
