@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -73,6 +74,13 @@ func IsOutOfMemory(text string) bool {
 	}
 	return false
 }
+
+// devices are marks of failures of the device or its driver in messages of PyTorch.
+var devices = regexp.MustCompile(`(?i)\b(cuda|hip|cudnn|cublas|cusolver|nccl|mps|xpu) error|cuda driver|no cuda gpus|device-side assert|` +
+	`cudnn_status|cublas_status|mps backend|acceleratorerror`)
+
+// IsDeviceFailure says whether a text from an engine tells that the device or its driver failed, so that another try may succeed.
+func IsDeviceFailure(text string) bool { return devices.MatchString(text) }
 
 // Quote puts a text of a server's on one line, of at most 300 characters, to be shown to people.
 func Quote(text string) string {
