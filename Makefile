@@ -30,8 +30,9 @@ test: ## Run all tests on a temporary PostgreSQL, with the race detector where t
 	fi
 
 .PHONY: bench
-bench: ## Measure claim and complete beside what this machine's disk allows
+bench: ## Measure claim and complete beside what this machine's disk allows, and the engines
 	@go run ./sql/bench
+	@go test -run '^$$' -bench . -benchtime 10x ./workerd ./workerd/engine/native ./workerd/engine/exec
 
 .PHONY: lint
 lint: ## Run all linters of .golangci.yaml, go vet among them

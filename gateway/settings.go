@@ -41,7 +41,7 @@ func (s *settings) table() []setting {
 	return []setting{
 		{"database", "DATABASE_URL", "", "PostgreSQL, as postgres://user:password@host:5432/darkroom; dev starts one of its own", nil, text(&s.database)},
 		{"listen", "DARKROOM_LISTEN", "127.0.0.1:8484", "address to serve at; port 0 is any free one", both, text(&s.listen)},
-		{"storage", "DARKROOM_STORAGE", "", "where files lie, as file:///var/lib/darkroom/media", serve, text(&s.storage)},
+		{"storage", "DARKROOM_STORAGE", "", "where files lie, as file:///var/lib/darkroom/media or s3://bucket?region=eu-central-1", serve, text(&s.storage)},
 		{"", "DARKROOM_SERVICE_KEY", "", "the key that callers must send, 16 characters or more", serve, text(&s.serviceKey)},
 		{"drain-notice", "DARKROOM_DRAIN_NOTICE", "1s", "how long /readyz says no before new connections are refused", serve, func(value string) (err error) {
 			if s.drainNotice, err = time.ParseDuration(value); err != nil || s.drainNotice < 0 {

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"time"
@@ -26,15 +26,22 @@ func serveHealth(ctx context.Context, address string, w *worker.Worker) (func(),
 	return func() { _ = server.Close() }, nil
 }
 
-// healthHandler answers GET /healthz: 200 while the worker works, else 503 with the reason.
+// healthHandler answers GET /healthz: 200 while the worker works, else 503 with the reason. The engines are told of, but do not count: a worker goes on
+// with those that are up.
 func healthHandler(w *worker.Worker) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(response http.ResponseWriter, _ *http.Request) {
+		answer, code := struct {
+			State string `json:"status"` // "ok", or why not
+
+			worker.Status
+		}{"ok", w.Status()}, http.StatusOK
 		if err := w.Check(); err != nil {
-			http.Error(response, err.Error(), http.StatusServiceUnavailable)
-			return
+			answer.State, code = err.Error(), http.StatusServiceUnavailable
 		}
-		_, _ = io.WriteString(response, "ok\n")
+		response.Header().Set("Content-Type", "application/json")
+		response.WriteHeader(code)
+		_ = json.NewEncoder(response).Encode(answer)
 	})
 	return http.TimeoutHandler(mux, time.Second, "")
 }

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -42,7 +43,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +59,7 @@ type bundle struct {
 	picture        string
 }
 
-func setup(t *testing.T) *bundle {
+func setup(t testing.TB) *bundle {
 	t.Helper()
 	test := taskdbtest.New(t)
 	must(t, riverpilot.Migrate(t.Context(), test.Pool))
@@ -142,12 +143,12 @@ func (p *process) Write(data []byte) (int, error) {
 }
 
 // start starts a workerd. It is killed when the test ends, with what it started.
-func (b *bundle) start(t *testing.T, id string, env ...string) *process {
+func (b *bundle) start(t testing.TB, id string, env ...string) *process {
 	t.Helper()
 	self, err := os.Executable()
 	must(t, err)
 	p := &process{Cmd: exec.Command(self), ended: make(chan error, 1)}
-	p.Env = append(append(os.Environ(), beWorkerd+"=1", "DATABASE_URL="+b.test.URL, "DARKROOM_STORAGE="+b.storage,
+	p.Env = append(append(os.Environ(), beWorkerd+"=1", "DATABASE_URL="+b.test.URL, "DARKROOM_ENGINES="+enginesFile(t, "engines: [{kind: media}]"), "DARKROOM_STORAGE="+b.storage,
 		"DARKROOM_PUBLIC_URL=http://127.0.0.1:8484", "DARKROOM_TEMP="+t.TempDir(), "DARKROOM_WORKER_ID="+id, "DARKROOM_REQUEUE_EVERY=1s"), env...)
 	p.Stdout, p.Stderr = p, p
 	p.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -168,6 +169,14 @@ func (b *bundle) start(t *testing.T, id string, env ...string) *process {
 		}
 	})
 	return p
+}
+
+// enginesFile writes an engines file and returns its path.
+func enginesFile(t testing.TB, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "engines.yaml")
+	must(t, os.WriteFile(path, []byte(text), 0o600))
+	return path
 }
 
 func (p *process) wait(t *testing.T) error {
@@ -269,7 +278,7 @@ func TestWorkerdGivesItsTaskBackAndEnds(t *testing.T) {
 }
 
 // logs waits for a message in the log.
-func (p *process) logs(t *testing.T, message string) {
+func (p *process) logs(t testing.TB, message string) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		p.mu.Lock()
@@ -297,7 +306,13 @@ func TestHealthTellsWhetherTheWorkerWorks(t *testing.T) {
 		if err == nil {
 			body, _ := io.ReadAll(response.Body)
 			_ = response.Body.Close()
-			if response.StatusCode == http.StatusOK && string(body) == "ok\n" {
+			var got struct {
+				Status  string
+				Slots   int
+				Engines []struct{ Name, State string }
+			}
+			if err = json.Unmarshal(body, &got); err == nil && response.StatusCode == http.StatusOK && got.Status == "ok" && got.Slots > 0 &&
+				len(got.Engines) > 0 && !slices.ContainsFunc(got.Engines, func(e struct{ Name, State string }) bool { return e.Name == "" || e.State != "up" }) {
 				return
 			}
 			err = fmt.Errorf("%s: %s", response.Status, body)
@@ -342,6 +357,14 @@ func TestWorkerdNeedsNoMoreThanTheRoleWorker(t *testing.T) {
 	}
 }
 
+func parseWhole(args []string) (*settings, error) {
+	s, err := parse(args, io.Discard)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.check()
+}
+
 func TestSettings(t *testing.T) { //nolint:tparallel // the environment is the test's
 	valid := []string{"-database", "postgres://x", "-storage", "file:///x", "-public-url", "http://127.0.0.1:8484"}
 	for name, test := range map[string]struct {
@@ -350,7 +373,7 @@ func TestSettings(t *testing.T) { //nolint:tparallel // the environment is the t
 	}{
 		"all that is needed":   {valid, ""},
 		"no database":          {valid[2:], "set DATABASE_URL or -database: PostgreSQL, as postgres://user:password@host:5432/darkroom"},
-		"no storage":           {valid[:2], "set DARKROOM_STORAGE or -storage: where files lie, as file:///var/lib/darkroom/media; the gateway's"},
+		"no storage":           {valid[:2], "set DARKROOM_STORAGE or -storage: where files lie, as file:///var/lib/darkroom/media or s3://bucket?region=eu-central-1; the gateway's"},
 		"a public URL without": {append(valid[:4:4], "-public-url", "host"), `the public URL "host" must begin with http:// or https:// and a host`},
 		"too many slots":       {append(valid[:6:6], "-slots", "0"), "invalid value \"0\" for flag -slots: must be a number from 1 to 1000; `workerd -h` lists the settings"},
 		"a lease out of range": {append(valid[:6:6], "-lease", "1ms"), "invalid value \"1ms\" for flag -lease: must be a duration from 1s to 24h; `workerd -h` lists the settings"},
@@ -358,7 +381,7 @@ func TestSettings(t *testing.T) { //nolint:tparallel // the environment is the t
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, err := parse(test.args, io.Discard)
+			s, err := parseWhole(test.args)
 			if test.want == "" && (err != nil || s.workerID == "" || s.worker.Lease != 90*time.Second) || test.want != "" && (err == nil || err.Error() != test.want) {
 				t.Errorf("%v\nwant %s", err, test.want)
 			}
@@ -366,9 +389,9 @@ func TestSettings(t *testing.T) { //nolint:tparallel // the environment is the t
 	}
 	t.Run("a flag goes before its variable", func(t *testing.T) {
 		t.Setenv("DARKROOM_SLOTS", "3")
-		s, err := parse(valid, io.Discard)
+		s, err := parseWhole(valid)
 		must(t, err)
-		other, err := parse(append(valid[:6:6], "-slots", "4"), io.Discard)
+		other, err := parseWhole(append(valid[:6:6], "-slots", "4"))
 		must(t, err)
 		if s.worker.Slots != 3 || other.worker.Slots != 4 || s.workerID == other.workerID {
 			t.Errorf("%+v %+v", s, other)
@@ -391,7 +414,7 @@ func TestWorkerdSaysInOneSentenceWhyItDoesNotStart(t *testing.T) {
 			t.Parallel()
 			var stderr bytes.Buffer
 			args := append(slices.Clone(test.args), "-storage", (&url.URL{Scheme: "file", Path: t.TempDir()}).String(), "-public-url", "http://127.0.0.1:8484")
-			code := run(t.Context(), args, strings.NewReader(""), &stderr)
+			code := run(t.Context(), args, strings.NewReader(""), io.Discard, &stderr)
 			if code != 1 || !strings.HasPrefix(stderr.String(), test.want) {
 				t.Errorf("%d: %s", code, stderr.String())
 			}

@@ -20,12 +20,15 @@ import (
 	"darkroom/workerd/worker"
 )
 
+// checkEvery is how often an engine that is down is asked how it is.
+const checkEvery = 5 * time.Second
+
 // sparePoolConns is what a worker needs besides a connection per slot: listening, claiming, heartbeat, upkeep, River's jobs.
 const sparePoolConns = 8
 
 // settings are what flags and variables say.
 type settings struct {
-	database, storage, healthListen, workerID string
+	database, storage, engines, healthListen, serveListen, serveKey, workerID string
 
 	exitOnEOF bool
 	worker    worker.Config // the plain values of it
@@ -55,10 +58,14 @@ func (s *settings) table() []setting {
 	w := &s.worker
 	return []setting{
 		{"database", "DATABASE_URL", "", "PostgreSQL, as postgres://user:password@host:5432/darkroom", text(&s.database)},
-		{"storage", "DARKROOM_STORAGE", "", "where files lie, as file:///var/lib/darkroom/media; the gateway's", text(&s.storage)},
+		{"storage", "DARKROOM_STORAGE", "", "where files lie, as file:///var/lib/darkroom/media or s3://bucket?region=eu-central-1; the gateway's", text(&s.storage)},
 		{"public-url", "DARKROOM_PUBLIC_URL", "", "how browsers reach the gateway, as https://media.example.com", text(&w.PublicURL)},
 		{"worker-id", "DARKROOM_WORKER_ID", "", "a name that no other running worker has; the host's name and a random end when empty", text(&s.workerID)},
-		{"slots", "DARKROOM_SLOTS", "1", "tasks at the same time", func(value string) (err error) {
+		{"engines", "DARKROOM_ENGINES", "", "file that says which engines do the work; the built-in ones when empty", text(&s.engines)},
+		{"slots", "DARKROOM_SLOTS", "", "tasks at the same time; as many as the engines have slots when empty", func(value string) (err error) {
+			if value == "" {
+				return nil
+			}
 			if w.Slots, err = strconv.Atoi(value); err != nil || w.Slots < 1 || w.Slots > 1000 {
 				return errors.New("must be a number from 1 to 1000")
 			}
@@ -77,6 +84,8 @@ func (s *settings) table() []setting {
 		{"sweep-every", "DARKROOM_SWEEP_EVERY", "1m", "how often to repair; the same for all workers", duration(&w.Upkeep.Sweep, time.Second)},
 		{"temp", "DARKROOM_TEMP", os.TempDir(), "folder for the files of running tasks", text(&w.TempDir)},
 		{"health-listen", "DARKROOM_HEALTH_LISTEN", "", "loopback address for GET /healthz, as 127.0.0.1:8485; none when empty", text(&s.healthListen)},
+		{"serve-listen", "DARKROOM_SERVE_LISTEN", "", "address for OpenAI's API of images and videos, as 127.0.0.1:8790; none when empty", text(&s.serveListen)},
+		{"serve-key", "DARKROOM_SERVE_KEY", "", "key that callers of that API must send; needed where others than this machine can reach it", text(&s.serveKey)},
 		{"exit-on-stdin-eof", "DARKROOM_EXIT_ON_STDIN_EOF", "false", "give back running tasks and end when standard input ends", func(value string) (err error) {
 			if s.exitOnEOF, err = strconv.ParseBool(value); err != nil {
 				return errors.New("must be true or false")
@@ -88,7 +97,7 @@ func (s *settings) table() []setting {
 
 // parse reads the settings. It prints the table and returns [flag.ErrHelp] when help is asked for.
 func parse(args []string, stderr io.Writer) (*settings, error) {
-	s := &settings{}
+	s := &settings{worker: worker.Config{CheckEvery: checkEvery}}
 	table := s.table()
 	flags := flag.NewFlagSet("workerd", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
@@ -115,7 +124,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	case flags.NArg() > 0:
 		return nil, fmt.Errorf("there is no argument %q; `workerd -h` lists the settings", flags.Arg(0))
 	}
-	return s, s.check()
+	return s, nil
 }
 
 // check refuses what cannot work, and fills in the name of the worker.
@@ -158,7 +167,13 @@ func (s *settings) poolConfig() (*pgxpool.Config, error) {
 }
 
 func printHelp(table []setting, out io.Writer) {
-	fmt.Fprint(out, "workerd runs Darkroom's tasks on this machine.\n\n")
+	fmt.Fprint(out, `workerd runs Darkroom's tasks on this machine.
+
+  workerd                  works until it is stopped
+  workerd engine check     asks the engines how they are, and ends with 0 when all are well
+  workerd engine install   fetches ONNX Runtime, with which the engine native is faster
+
+`)
 	rows := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(rows, "FLAG\tVARIABLE\tDEFAULT\tMEANING")
 	for _, row := range table {

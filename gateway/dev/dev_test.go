@@ -269,8 +269,21 @@ func TestRunMakesAVideoAndLeavesNothingBehind(t *testing.T) {
 	first := start(t, home, listen)
 	curl := first.until(`^  (\. .*create_task.*)$`)[1]
 	t.Logf("the first start: ready in %s s", first.until(`^ready in ([\d.]+) s; Ctrl-C ends it$`)[1])
-	url := first.until(`^video: (http://127\.0\.0\.1:\d+/storage/v1/object/public/image_uploads/\S+)$`)[1]
+	// Pictures from prompts, a travel between two of them, and one between photographs come in any order.
+	urls := map[string]string{}
+	for range 5 {
+		line := first.until(`^(image|video): (http://127\.0\.0\.1:\d+/storage/v1/object/public/image_uploads/\S+) \((.*)\)$`)
+		urls[line[1]+" "+line[3]] = line[2]
+	}
+	url := urls["video coffee, cat, rocket"]
 	wantVideo(t, url)
+	page, err := os.ReadFile(filepath.Join(home, "gallery.html"))
+	must(t, err)
+	for _, name := range []string{"image a red apple", "image a smiling cat on a blue background", "image a rocket", "video from the apple to the cat"} {
+		if urls[name] == "" || !bytes.Contains(page, []byte(urls[name])) {
+			t.Errorf("%s is missing: %v", name, urls)
+		}
+	}
 	if list := first.generations(); len(list) != 1 || list[0].Location == nil || *list[0].Location != url {
 		t.Errorf("generations: %+v", list)
 	}
@@ -305,7 +318,7 @@ func TestRunMakesAVideoAndLeavesNothingBehind(t *testing.T) {
 
 	second := start(t, home, listen, "DATABASE_URL="+databaseURL) // as in a shell that has sourced env
 	t.Logf("the second start: ready in %s s", second.until(`^ready in ([\d.]+) s`)[1])
-	wantVideo(t, second.until(`^video: (\S+) \(made earlier\)$`)[1])
+	wantVideo(t, second.until(`^video: (\S+) \(coffee, cat, rocket; made earlier\)$`)[1])
 	if again := second.environment("DARKROOM_SERVICE_KEY"); again != key {
 		t.Error("the key has changed")
 	}

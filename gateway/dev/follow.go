@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,7 +21,7 @@ import (
 )
 
 const (
-	newest         = 20          // generations looked at for new ones
+	newest         = 100         // generations looked at for new ones, and shown in the gallery
 	reconnectPause = time.Second // after the database cut the listener off
 )
 
@@ -36,10 +37,16 @@ func (r *runner) announce() error {
 	}
 	fmt.Fprintf(r.Out, `Darkroom runs at %[1]s; its data and logs are in %[2]s
 
+Everything that is made:
+  file://%[8]s
+
 Another travel (10 of 1000 credits):
   %[3]s && curl -sS "$DARKROOM_URL/functions/v1/create_task" -H "Authorization: Bearer $DARKROOM_SERVICE_KEY" -H "Content-Type: application/json" -d @%[4]s
 
-All videos:
+Another picture (1 credit):
+  %[3]s && curl -sS "$DARKROOM_URL/functions/v1/create_task" -H "Authorization: Bearer $DARKROOM_SERVICE_KEY" -H "Content-Type: application/json" -d '%[7]s'
+
+All pictures and videos:
   %[3]s && curl -sS "$DARKROOM_URL/projects/$DARKROOM_PROJECT_ID/generations" -H "Authorization: Bearer $DARKROOM_SERVICE_KEY"
 
 The database:
@@ -47,11 +54,13 @@ The database:
 
 ready in %.1[6]f s; Ctrl-C ends it
 
-`, r.publicURL, r.Home, source, shellQuote(filepath.Join(r.Home, travelFile)), psql, time.Since(r.began).Seconds())
+`, r.publicURL, r.Home, source, shellQuote(filepath.Join(r.Home, travelFile)), psql, time.Since(r.began).Seconds(),
+		fmt.Sprintf(`{"project_id":%q,"tool_id":%q,"input":{"prompt":"a green frog"}}`, r.state.ProjectID, imageTool),
+		(&url.URL{Path: filepath.Join(r.Home, pageFile)}).EscapedPath())
 	return nil
 }
 
-// follow shows how far the sample travel is, and tells of every video that appears, until ctx ends.
+// follow shows how far the samples are, and tells of all that appears, until ctx ends.
 func (r *runner) follow(ctx context.Context) error {
 	f := newFollower(r)
 	for ctx.Err() == nil {
@@ -69,52 +78,106 @@ func (r *runner) follow(ctx context.Context) error {
 
 // follower remembers what was told already.
 type follower struct {
-	db      *taskdb.DB
-	task    uuid.UUID
-	project uuid.UUID
-	base    string // URL of the gateway
+	*runner
+
 	began   time.Time
-	told    map[uuid.UUID]bool // generations
-	over    bool               // the sample travel has ended
+	samples []sample             // that have not ended
+	titles  map[string]string    // of their results, by address
+	told    map[uuid.UUID]bool   // generations
+	drawn   map[uuid.UUID]string // addresses of sample pictures
 	line    *statusLine
 }
 
 func newFollower(r *runner) *follower {
 	return &follower{
-		db: r.db, base: r.publicURL, task: r.state.TaskID, project: r.state.ProjectID, began: time.Now(), told: map[uuid.UUID]bool{},
-		line: newStatusLine(r.Out),
+		runner: r, began: time.Now(), samples: append([]sample{{r.state.TaskID, photoTitle}}, r.state.Drawn...),
+		titles: map[string]string{}, told: map[uuid.UUID]bool{}, drawn: map[uuid.UUID]string{}, line: newStatusLine(r.Out),
 	}
 }
 
-// look reads the sample travel and the newest generations.
+// look reads the newest generations and the samples, in this order: so what was made by a sample is known as that.
 func (f *follower) look(ctx context.Context) error {
-	if !f.over {
-		task, err := f.db.GetTask(ctx, f.task)
-		if err != nil {
-			return err
-		}
-		f.over = task.Ended()
-		switch {
-		case !f.over:
-			f.line.showf("the sample travel is %s%s, %.0f s", task.Status, progress(task), time.Since(f.began).Seconds())
-		case task.Status != taskdb.StatusComplete && task.ErrorMessage != nil:
-			f.line.printf("the sample travel is %s: %s", task.Status, *task.ErrorMessage)
-		}
-	}
-	list, err := f.db.ListGenerations(ctx, taskdb.Gallery{ProjectID: f.project, MaxRows: newest})
+	list, err := f.db.ListGenerations(ctx, taskdb.Gallery{ProjectID: f.state.ProjectID, MaxRows: newest})
 	if err != nil {
 		return err
 	}
+	if err := f.lookAtSamples(ctx); err != nil {
+		return err
+	}
+	if err := f.tell(list); err != nil {
+		return err
+	}
+	return f.travelWhenDrawn(ctx)
+}
+
+func (f *follower) lookAtSamples(ctx context.Context) error {
+	running := f.samples
+	f.samples = nil
+	shown := false
+	for _, s := range running {
+		task, err := f.db.GetTask(ctx, s.TaskID)
+		switch {
+		case err != nil:
+			f.samples = running
+			return err
+		case !task.Ended():
+			f.samples = append(f.samples, s)
+			if !shown {
+				f.line.showf("%s: %s%s, %.0f s", s.Title, task.Status, progress(task), time.Since(f.began).Seconds())
+				shown = true
+			}
+		case task.OutputLocation != nil && task.Status == taskdb.StatusComplete:
+			f.titles[*task.OutputLocation] = s.Title
+			f.drawn[s.TaskID] = f.present(*task.OutputLocation)
+		case task.ErrorMessage != nil:
+			f.line.printf("%s is %s: %s", s.Title, task.Status, *task.ErrorMessage)
+		}
+	}
+	return nil
+}
+
+// travelWhenDrawn makes the travel between the first two pictures once they are there.
+func (f *follower) travelWhenDrawn(ctx context.Context) error {
+	if len(f.state.Drawn) != len(prompts) {
+		return nil
+	}
+	start, end := f.drawn[f.state.Drawn[0].TaskID], f.drawn[f.state.Drawn[1].TaskID]
+	if start == "" || end == "" {
+		return nil
+	}
+	if err := f.seedDrawnTravel(ctx, start, end); err != nil {
+		return err
+	}
+	f.samples = append(f.samples, f.state.Drawn[len(prompts)])
+	return nil
+}
+
+// tell shows all generations in the gallery, and tells of new ones.
+func (f *follower) tell(list []taskdb.Generation) error {
+	isNew := func(g taskdb.Generation) bool { return !f.told[g.ID] && g.Location != nil }
+	if !slices.ContainsFunc(list, isNew) {
+		return nil
+	}
+	if err := f.writePage(list); err != nil {
+		return err
+	}
 	for _, g := range slices.Backward(list) {
-		if f.told[g.ID] || g.Location == nil {
+		if !isNew(g) {
 			continue
 		}
 		f.told[g.ID] = true
-		when := ""
-		if g.CreatedAt.Before(f.began) {
-			when = " (made earlier)"
+		var notes []string
+		if title := f.titles[*g.Location]; title != "" {
+			notes = append(notes, title)
 		}
-		f.line.printf("%s: %s%s", g.Type, f.present(*g.Location), when)
+		if g.CreatedAt.Before(f.began) {
+			notes = append(notes, "made earlier")
+		}
+		note := ""
+		if len(notes) > 0 {
+			note = " (" + strings.Join(notes, "; ") + ")"
+		}
+		f.line.printf("%s: %s%s", g.Type, f.present(*g.Location), note)
 	}
 	return nil
 }
@@ -122,7 +185,7 @@ func (f *follower) look(ctx context.Context) error {
 // present is the address of a file now: the gateway may have listened elsewhere when it was made.
 func (f *follower) present(location string) string {
 	if at := strings.Index(location, storage.URL("", "")); at >= 0 {
-		return f.base + location[at:]
+		return f.publicURL + location[at:]
 	}
 	return location
 }

@@ -21,6 +21,7 @@ const (
 	stateFile  = "state.json"
 	envFile    = "env"
 	travelFile = "travel.json"
+	pageFile   = "gallery.html"
 	logFolder  = "log"
 	tempFolder = "tmp" // of workers
 	filesName  = "storage"
@@ -32,8 +33,15 @@ type state struct {
 	UserID      uuid.UUID `json:"user_id"`
 	ProjectID   uuid.UUID `json:"project_id"`
 	ShotID      uuid.UUID `json:"shot_id"`
-	TaskID      uuid.UUID `json:"task_id"`      // the sample travel
+	TaskID      uuid.UUID `json:"task_id"`      // the travel between photographs
+	Drawn       []sample  `json:"drawn"`        // pictures from prompts, and at last the travel between two of them
 	PostgresURL string    `json:"postgres_url"` // of our own PostgreSQL when it last ran
+}
+
+// sample is a task that is made once.
+type sample struct {
+	TaskID uuid.UUID `json:"task_id"`
+	Title  string    `json:"title"`
 }
 
 // openHome makes the folders and reads the state, or begins one.

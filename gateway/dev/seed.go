@@ -14,13 +14,20 @@ import (
 	"darkroom/testdata/pictures"
 )
 
+// prompts are those of the sample pictures; the travel is made between the first two.
+var prompts = []string{"a red apple", "a smiling cat on a blue background", "a rocket"}
+
 const (
 	travelTool = "travel-between-images"
+	imageTool  = "image-generation"
+	photoTitle = "coffee, cat, rocket"
+	drawnTitle = "from the apple to the cat"
 	sampleKey  = "darkroom sample" // idempotency key of what is made once
 	maxPicture = 10 << 20          // bytes
 )
 
-// seed makes what is missing of the sample data: a user with credits, a project, a shot, three pictures and a travel between them.
+// seed makes what is missing of the sample data: a user with credits, a project, a shot, three photographs, a travel between them, and pictures
+// from prompts.
 func (r *runner) seed(ctx context.Context) error {
 	urls, err := r.storePictures(ctx)
 	if err != nil {
@@ -51,6 +58,33 @@ func (r *runner) seed(ctx context.Context) error {
 		}
 		r.state.TaskID = task.ID
 	}
+	for _, prompt := range prompts[min(len(r.state.Drawn), len(prompts)):] {
+		if err := r.draw(ctx, imageTool, prompt, map[string]any{"prompt": prompt}); err != nil {
+			return err
+		}
+	}
+	return r.saveState()
+}
+
+// seedDrawnTravel makes the travel between two of the pictures, which are done and lie at the addresses.
+func (r *runner) seedDrawnTravel(ctx context.Context, start, end string) error {
+	return r.draw(ctx, travelTool, drawnTitle, map[string]any{"orchestrator_details": map[string]any{
+		"run_id": "drawn", "num_new_segments_to_generate": 1, "input_image_paths_resolved": []string{start, end},
+		"segment_frames_expanded": []int{25}, "base_prompts_expanded": []string{drawnTitle}, "parsed_resolution_wh": "512x512", "fps_helpers": 12,
+	}})
+}
+
+// draw creates a task whose result is made by the nets of the engine native, once.
+func (r *runner) draw(ctx context.Context, tool, title string, params map[string]any) error {
+	input, err := json.Marshal(params)
+	if err != nil {
+		panic(err) // of texts and numbers
+	}
+	task, err := r.db.CreateTask(ctx, taskdb.NewTask{ProjectID: r.state.ProjectID, ToolID: tool, Input: input, IdempotencyKey: sampleKey + ": " + title})
+	if err != nil {
+		return fmt.Errorf("creating the sample %q: %w", title, err)
+	}
+	r.state.Drawn = append(r.state.Drawn, sample{task.ID, title})
 	return r.saveState()
 }
 
@@ -64,7 +98,7 @@ func (r *runner) seedProject(ctx context.Context) error {
 		if !errors.Is(err, taskdb.ErrProjectNotFound) {
 			return fmt.Errorf("looking for the sample project: %w", err)
 		}
-		r.state.TaskID = uuid.Nil // another database
+		r.state.TaskID, r.state.Drawn = uuid.Nil, nil // another database
 	}
 	project, err := r.db.CreateProject(ctx, r.state.UserID, "Sample")
 	if err != nil {

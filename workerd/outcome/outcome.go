@@ -23,7 +23,7 @@ const (
 //   - [taskdb.ErrLeaseLost], [taskdb.ErrTaskEnded]: nothing, since the task is no longer ours
 //   - any other after the end of ctx: the task is released, the attempt not counted
 //   - [Permanent]: Failed, with the error's text
-//   - the rest: queued again while attempts are left, with the error's text
+//   - the rest: queued again while attempts are left, with the error's text; after a pause of the database's choice, or that of [After]
 //
 // The text is read by the owner of the task.
 type Handler func(ctx context.Context, task taskdb.Task) error
@@ -35,6 +35,18 @@ type permanentError struct{ error }
 
 // Unwrap returns the marked error.
 func (e permanentError) Unwrap() error { return e.error }
+
+// After marks an error for which the next attempt should wait so long.
+func After(pause time.Duration, err error) error { return laterError{err, pause} }
+
+type laterError struct {
+	error
+
+	pause time.Duration
+}
+
+// Unwrap returns the marked error.
+func (e laterError) Unwrap() error { return e.error }
 
 // IsOver reports whether the error says that a worker has no say in the task any more.
 func IsOver(err error) bool {
@@ -98,7 +110,8 @@ func writeOnce(ctx context.Context, db *taskdb.DB, log *slog.Logger, hold taskdb
 	case errors.As(err, new(permanentError)):
 		task, answer = db.FailTask(ctx, hold, err.Error())
 	default:
-		task, answer = db.RetryTask(ctx, hold, err.Error(), 0)
+		later, _ := errors.AsType[laterError](err)
+		task, answer = db.RetryTask(ctx, hold, err.Error(), later.pause)
 	}
 	if answer == nil {
 		log.InfoContext(ctx, "attempt ended", "error", err, "status", task.Status)

@@ -36,11 +36,14 @@ type Config struct {
 	PollInterval time.Duration
 	Drain        time.Duration // how long a stop waits for running tasks before it ends their contexts
 	// Work runs a claimed task and writes its outcome, before it returns: River is not told.
-	Work     func(ctx context.Context, task taskdb.Task)
-	Ready    func() bool          // asked before each claim
-	Claimed  func()               // told after a claim that found tasks
-	Workers  *river.Workers       // of River's own jobs
-	Periodic []*river.PeriodicJob // the same on every client: the leader starts them
+	Work func(ctx context.Context, task taskdb.Task)
+	// Want says before each claim what may be claimed, given room for that many tasks: up to n of the types (nil: of all that were registered).
+	// It is asked again until a claim finds nothing or n is 0.
+	Want     func(room int) (taskTypes []string, n int)
+	Claimed  func(tasks []taskdb.Task) // told what a claim has found, before Work
+	Wake     <-chan struct{}           // a value: Want may say more now than it did. Best with room for one
+	Workers  *river.Workers            // of River's own jobs
+	Periodic []*river.PeriodicJob      // the same on every client: the leader starts them
 	Log      *slog.Logger
 }
 

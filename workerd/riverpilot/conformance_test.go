@@ -93,16 +93,16 @@ func (b *bundle) client(t *testing.T, id string, change func(*riverpilot.Config)
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	config := riverpilot.Config{
 		WorkerID: id, Slots: 2, PollInterval: time.Minute, Drain: 300 * time.Millisecond,
-		Work: outcome.Writer(b.DB, log, handle), Ready: func() bool { return true }, Claimed: func() {}, Workers: river.NewWorkers(), Log: log,
+		Work: outcome.Writer(b.DB, log, handle), Want: func(room int) ([]string, int) { return nil, room }, Claimed: func([]taskdb.Task) {}, Workers: river.NewWorkers(), Log: log,
 	}
 	if change != nil {
 		change(&config)
 	}
 	var claims atomic.Int64
-	ready := config.Ready
-	config.Ready = func() bool {
+	want := config.Want
+	config.Want = func(room int) ([]string, int) {
 		claims.Add(1)
-		return ready()
+		return want(room)
 	}
 	client, err := riverpilot.New(b.test.Pool, config)
 	must(t, err)
@@ -205,6 +205,36 @@ func TestABusySlotLeavesTheOtherOneAwake(t *testing.T) {
 	await(t, "first start", started)
 	b.create(t, 1)
 	await(t, "second start", started)
+}
+
+func TestAWakeLooksForWhatWasNotWantedBefore(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var wanted atomic.Pointer[[]string]
+	wanted.Store(&[]string{"travel_stitch"})
+	started, wake := make(chan uuid.UUID, 1), make(chan struct{}, 1)
+	b.client(t, "w", func(c *riverpilot.Config) {
+		c.Wake = wake
+		c.Want = func(room int) ([]string, int) { return *wanted.Load(), room }
+	}, func(ctx context.Context, task taskdb.Task) error {
+		started <- task.ID
+		return b.complete(ctx, task)
+	})
+	for range 3 { // the listener goes on
+		wanted.Store(&[]string{"travel_stitch"})
+		b.idle(t)
+		task := b.create(t, 1)[0]
+		b.idle(t) // it was woken, and found nothing that it wants
+		wanted.Store(&[]string{"single_image"})
+		woken := time.Now()
+		wake <- struct{}{}
+		if id := await(t, "start", started); id != task.ID {
+			t.Errorf("got %s, want %s", id, task.ID)
+		}
+		if took := time.Since(woken); took > 10*time.Second { // the poll is a minute
+			t.Errorf("started %s after the wake", took)
+		}
+	}
 }
 
 func TestTasksRunExactlyOnce(t *testing.T) {
@@ -492,19 +522,22 @@ func TestAPeriodicJobRunsBesideATaskWithTheSameNumber(t *testing.T) {
 	eventually(t, "Complete", func() bool { return b.task(t, task.ID).Status == taskdb.StatusComplete })
 }
 
-func TestAWorkerThatIsNotReadyClaimsNothing(t *testing.T) {
+func TestAWorkerThatWantsNothingClaimsNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	var ready atomic.Bool
 	asked := make(chan struct{}, 1)
 	b.client(t, "w", func(c *riverpilot.Config) {
 		c.PollInterval = 10 * time.Millisecond
-		c.Ready = func() bool {
+		c.Want = func(room int) ([]string, int) {
 			select {
 			case asked <- struct{}{}:
 			default:
 			}
-			return ready.Load()
+			if !ready.Load() {
+				return nil, 0
+			}
+			return nil, room
 		}
 	}, b.complete)
 	task := b.create(t, 1)[0]

@@ -19,7 +19,7 @@ import (
 // claimTimeout limits one claim. A claim that takes effect after it was given up is found by the lease.
 const claimTimeout = 30 * time.Second
 
-// driver is River's PostgreSQL driver with our pilot. River's client looks for these two methods.
+// driver is River's PostgreSQL driver with our pilot and our listener. River's client looks for PluginInit and PluginPilot.
 type driver struct {
 	riverdriver.Driver[pgx.Tx]
 	pilot *pilot
@@ -31,6 +31,11 @@ func (d *driver) PluginInit(*baseservice.Archetype) {}
 // PluginPilot gives River's client the pilot.
 func (d *driver) PluginPilot() riverpilot.Pilot { return d.pilot }
 
+// GetListener gives River's client the listener.
+func (d *driver) GetListener(params *riverdriver.GetListenenerParams) riverdriver.Listener {
+	return &listener{Listener: d.Driver.GetListener(params), wake: d.pilot.config.Wake}
+}
+
 // pilot claims tasks for River. Everything else is as River does it.
 type pilot struct {
 	riverpilot.StandardPilot
@@ -38,8 +43,8 @@ type pilot struct {
 	config Config
 }
 
-// JobGetAvailable claims tasks for the queue of tasks. It asks until all slots are taken or nothing is left: only a claim that finds nothing asks the
-// database to be woken.
+// JobGetAvailable claims tasks for the queue of tasks. It asks until nothing more is wanted or nothing is left: only a claim that finds nothing asks
+// the database to be woken.
 func (p *pilot) JobGetAvailable(
 	ctx context.Context, exec riverdriver.Executor, state riverpilot.ProducerState, params *riverdriver.JobGetAvailableParams,
 ) (*riverdriver.JobGetAvailableResult, error) {
@@ -49,27 +54,37 @@ func (p *pilot) JobGetAvailable(
 	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
 	defer cancel()
 	result := &riverdriver.JobGetAvailableResult{}
-	for len(result.Jobs) < params.MaxToLock && p.config.Ready() {
-		tasks, err := p.db.ClaimNextTasks(ctx, p.config.WorkerID, params.MaxToLock-len(result.Jobs))
+	for room := params.MaxToLock; room > 0; room = params.MaxToLock - len(result.Jobs) {
+		types, n := p.config.Want(room)
+		if n == 0 {
+			break
+		}
+		tasks, err := p.db.ClaimNextTasks(ctx, p.config.WorkerID, n, types)
 		if err != nil && len(result.Jobs) == 0 {
 			return nil, fmt.Errorf("claiming: %w", err)
 		}
 		if err != nil || len(tasks) == 0 {
 			break
 		}
-		for _, task := range tasks {
-			job, err := jobOf(task)
-			if err != nil { // the lease gives it to somebody else
-				p.config.Log.ErrorContext(ctx, "a claimed task cannot be handed to River", "task_id", task.ID, "attempt", task.Attempt, "error", err)
-				continue
-			}
-			result.Jobs = append(result.Jobs, job)
-		}
-	}
-	if len(result.Jobs) > 0 {
-		p.config.Claimed()
+		result.Jobs = append(result.Jobs, p.jobs(ctx, tasks)...)
 	}
 	return result, nil
+}
+
+// jobs hands claimed tasks to River.
+func (p *pilot) jobs(ctx context.Context, tasks []taskdb.Task) []*rivertype.JobRow {
+	handed := make([]taskdb.Task, 0, len(tasks))
+	jobs := make([]*rivertype.JobRow, 0, len(tasks))
+	for _, task := range tasks {
+		job, err := jobOf(task)
+		if err != nil { // the lease gives it to somebody else
+			p.config.Log.ErrorContext(ctx, "a claimed task cannot be handed to River", "task_id", task.ID, "attempt", task.Attempt, "error", err)
+			continue
+		}
+		handed, jobs = append(handed, task), append(jobs, job)
+	}
+	p.config.Claimed(handed)
+	return jobs
 }
 
 // JobSetStateIfRunningMany keeps River from writing the outcome of tasks: [Config.Work] has written it. Tasks are returned as running, for

@@ -1,9 +1,11 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -66,6 +68,7 @@ func (w *Worker) beat(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-w.roster.changed: // people want to know
 		case <-time.After(wait):
 		}
 	}
@@ -74,13 +77,22 @@ func (w *Worker) beat(ctx context.Context) {
 func (w *Worker) beatOnce(ctx context.Context) error {
 	call, cancel := context.WithTimeout(ctx, min(w.Lease/2, callTimeout))
 	defer cancel()
-	verdicts, err := w.db.HeartbeatWorker(call, w.WorkerID, w.report(), nil)
+	info, err := json.Marshal(w.Status())
+	if err != nil {
+		return fmt.Errorf("describing the worker: %w", err)
+	}
+	changes := info
+	if bytes.Equal(info, w.told) {
+		changes = nil
+	}
+	verdicts, err := w.db.HeartbeatWorker(call, w.WorkerID, w.report(), changes)
 	if errors.Is(err, taskdb.ErrUnknownWorker) { // another database, or a restored one
 		return w.register(ctx)
 	}
 	if err != nil {
 		return err
 	}
+	w.told = info
 	w.heard.Store(time.Now().UnixNano())
 	w.mu.Lock()
 	defer w.mu.Unlock()

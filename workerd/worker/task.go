@@ -2,26 +2,24 @@ package worker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"darkroom/gateway/storage"
 	"darkroom/sql/taskdb"
 	"darkroom/workerd/engine"
-	"darkroom/workerd/fetch"
 	"darkroom/workerd/outcome"
 )
 
 const (
-	stitch = "travel_stitch"
-
-	maxOutputBytes = 4 << 30
+	// memoryPause is how long a task waits after an engine had too little memory for it, so that another worker can take it.
+	memoryPause = 10 * time.Second
 
 	// finishFor limits how long a finished task is tried to be stored and completed, through outages of storage and database.
 	finishFor = 10 * time.Minute
@@ -29,9 +27,6 @@ const (
 	finishStopped = 5 * time.Second
 	firstPause    = 200 * time.Millisecond
 	longestPause  = 15 * time.Second
-
-	checkEvery   = 5 * time.Second
-	checkTimeout = 10 * time.Second
 )
 
 // handle is the [outcome.Handler] of all tasks.
@@ -72,50 +67,39 @@ func (w *Worker) expand(ctx context.Context, j *job, log *slog.Logger) error {
 }
 
 func (w *Worker) run(ctx context.Context, j *job, task taskdb.Task, log *slog.Logger) error {
-	e := w.engines[task.TaskType]
-	if e == nil {
+	s := w.roster.byType[task.TaskType]
+	if s == nil {
 		return fmt.Errorf("this worker has no engine for tasks of the type %q", task.TaskType)
 	}
 	folder, err := os.MkdirTemp(w.folder, "task-")
 	if err != nil {
-		log.ErrorContext(ctx, "no work folder", "error", err)
-		return errors.New("the worker has no place to work in")
+		return w.failed(ctx, s, task, err, log)
 	}
 	defer func() {
 		if err := os.RemoveAll(folder); err != nil {
 			log.WarnContext(ctx, "the work folder stays", "error", err)
 		}
 	}()
-
-	result, err := w.make(ctx, j, e, task, folder, log)
+	made, err := w.make(ctx, j, s, task, folder, log)
 	if err != nil {
-		class := engine.ClassOf(err)
-		log.WarnContext(ctx, "the work failed", "class", string(class), "error", err)
-		if class == engine.EngineDown {
-			w.suspect(ctx, e)
-		}
-		message := errors.New(engine.MessageOf(err))
-		if class == engine.BadInput {
-			return outcome.Permanent(message)
-		}
-		return message
+		return w.failed(ctx, s, task, err, log)
 	}
-	return w.finish(ctx, j, task, result, log)
+	return w.finish(ctx, j, task, made, log)
 }
 
-// make fetches the inputs and runs the engine.
-func (w *Worker) make(ctx context.Context, j *job, e engine.Engine, task taskdb.Task, folder string, log *slog.Logger) (engine.Result, error) {
+// make fetches the inputs, runs the engine and looks at what it made.
+func (w *Worker) make(ctx context.Context, j *job, s *station, task taskdb.Task, folder string, log *slog.Logger) (*made, error) {
 	ctx, cancel := context.WithTimeout(ctx, w.TaskTimeout)
 	defer cancel()
 	in, out := filepath.Join(folder, "in"), filepath.Join(folder, "out")
 	for _, dir := range []string{in, out} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
-			return engine.Result{}, fmt.Errorf("work folder: %w", err)
+			return nil, fmt.Errorf("work folder: %w", err)
 		}
 	}
 	inputs, err := w.inputs(ctx, task, in)
 	if err != nil {
-		return engine.Result{}, err
+		return nil, err
 	}
 
 	telling, quiet := context.WithCancel(ctx)
@@ -125,78 +109,70 @@ func (w *Worker) make(ctx context.Context, j *job, e engine.Engine, task taskdb.
 		group.Wait()
 	}()
 	group.Go(func() { w.tell(telling, j) })
-	return e.Run(ctx, engine.Task{ID: task.ID, Type: task.TaskType, Params: task.Params, Inputs: inputs, OutDir: out}, sink{job: j, log: log})
+	result, err := s.Run(ctx, engine.Task{
+		ID: task.ID, Attempt: task.Attempt, Type: task.TaskType, Params: task.Params, Inputs: inputs, OutDir: out,
+	}, sink{job: j, log: log})
+	if err != nil {
+		return nil, &engineError{err}
+	}
+	made, err := w.inspect(ctx, result, out, folder)
+	if err != nil {
+		return nil, &engineError{err}
+	}
+	w.roster.report(ctx, s, "", "")
+	return made, nil
 }
 
-// inputs fetches what the task works on: for a stitch the outputs of the tasks it waited for, else its start and end image.
-func (w *Worker) inputs(ctx context.Context, task taskdb.Task, folder string) ([]engine.Input, error) {
-	type wanted struct {
-		reference string
-		role      engine.Role
-		kind      fetch.Kind
-	}
-	var list []wanted
-	if task.TaskType == stitch {
-		call, cancel := context.WithTimeout(ctx, callTimeout)
-		defer cancel()
-		outputs, err := w.db.GetDependencyOutputs(call, task.ID)
-		if err != nil {
-			return nil, &engine.Error{Class: engine.EngineDown, Message: "The database could not be read; the task will be tried again.", Err: err}
-		}
-		for _, output := range outputs {
-			if output.OutputLocation == nil {
-				return nil, engine.Errorf(engine.BadInput, "Segment %d has no output.", output.Ordinal)
-			}
-			list = append(list, wanted{*output.OutputLocation, engine.Segment, fetch.Video})
-		}
-	} else {
-		var params struct {
-			Start string `json:"start_image"`
-			End   string `json:"end_image"`
-		}
-		if err := json.Unmarshal(task.Params, &params); err != nil {
-			return nil, &engine.Error{Class: engine.BadInput, Message: "The params start_image and end_image must be texts.", Err: err}
-		}
-		if params.Start != "" {
-			list = append(list, wanted{params.Start, engine.StartImage, fetch.Image})
-		}
-		if params.End != "" {
-			list = append(list, wanted{params.End, engine.EndImage, fetch.Image})
-		}
-	}
+// engineError is an error that came when the engine had begun.
+type engineError struct{ error }
 
-	inputs := make([]engine.Input, 0, len(list))
-	for _, want := range list {
-		file, err := w.fetcher.Fetch(ctx, want.reference, task.OwnerID, folder, want.kind)
-		if err != nil {
-			return nil, err
-		}
-		inputs = append(inputs, engine.Input{Path: file.Path, MediaType: file.MediaType, Role: want.role})
+// Unwrap returns the engine's own error.
+func (e *engineError) Unwrap() error { return e.error }
+
+// failed says what becomes of a task that could not be done, and of the engine.
+func (w *Worker) failed(ctx context.Context, s *station, task taskdb.Task, err error, log *slog.Logger) error {
+	class, message := engine.ClassOf(err), engine.MessageOf(err)
+	full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	if full {
+		class, message = engine.EngineDown, "The worker's disk is full; the task will be tried again."
 	}
-	return inputs, nil
+	log.WarnContext(ctx, "the work failed", "engine", s.info.Name, "class", string(class), "error", err)
+	if ctx.Err() != nil { // the task was stopped, which says nothing of the engine
+		return errors.New(message)
+	}
+	if full || errors.As(err, new(*engineError)) { // a full disk would fail the whole queue, as an engine that is down
+		w.roster.report(ctx, s, class, message)
+	}
+	switch {
+	case class == engine.BadInput:
+		return outcome.Permanent(errors.New(message))
+	case class == engine.OutOfMem && w.roster.outOfMemory(s, task.ID):
+		device := s.info.Device
+		if s.info.MemoryBytes > 0 {
+			device += fmt.Sprintf(" with its %.0f GiB", float64(s.info.MemoryBytes)/(1<<30))
+		}
+		return outcome.Permanent(engine.Errorf(class, "The task needs more memory than %s has: choose a smaller size or fewer frames.", device))
+	case class == engine.OutOfMem:
+		return outcome.After(memoryPause, errors.New(message))
+	}
+	return errors.New(message)
 }
 
 // finish stores what the engine made and completes the task.
-func (w *Worker) finish(ctx context.Context, j *job, task taskdb.Task, result engine.Result, log *slog.Logger) error {
+func (w *Worker) finish(ctx context.Context, j *job, task taskdb.Task, made *made, log *slog.Logger) error {
 	ctx, cancel := w.finishing(ctx)
 	defer cancel()
-	var output taskdb.Output
-	if result.Metadata != nil {
-		var err error
-		if output.Metadata, err = json.Marshal(result.Metadata); err != nil {
-			return fmt.Errorf("the engine's metadata: %w", err)
-		}
-	}
-	for role, location := range map[engine.Role]*string{engine.Output: &output.Location, engine.Thumbnail: &output.ThumbnailURL} {
-		file, ok := result.File(role)
-		if !ok {
-			continue
-		}
-		key := storage.OutputKey(task.OwnerID, task.ID, task.Attempt, filepath.Base(file.Path))
-		if err := persist(ctx, log, func(ctx context.Context) error { return w.put(ctx, key, file.Path) }); err != nil {
+	output := taskdb.Output{Metadata: made.metadata}
+	for _, file := range made.files {
+		key := storage.OutputKey(task.OwnerID, task.ID, task.Attempt, file.name)
+		if err := persist(ctx, log, func(ctx context.Context) error { return w.put(ctx, key, file) }); err != nil {
 			return err
 		}
-		*location = storage.URL(w.PublicURL, key)
+		if file.role == engine.Output {
+			output.Location = storage.URL(w.PublicURL, key)
+		} else {
+			output.ThumbnailURL = storage.URL(w.PublicURL, key)
+		}
 	}
 	return persist(ctx, log, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -206,13 +182,13 @@ func (w *Worker) finish(ctx context.Context, j *job, task taskdb.Task, result en
 	})
 }
 
-func (w *Worker) put(ctx context.Context, key, path string) error {
-	file, err := os.Open(path)
+func (w *Worker) put(ctx context.Context, key string, file madeFile) error {
+	content, err := file.open()
 	if err != nil {
-		return fmt.Errorf("reading an output: %w", err)
+		return err
 	}
-	defer file.Close()
-	_, err = w.Bucket.Put(ctx, key, file, maxOutputBytes)
+	defer content.Close()
+	_, err = w.Bucket.Put(ctx, key, content, maxOutputBytes)
 	if errors.Is(err, storage.ErrExists) { // the key holds the attempt: it was us, and the answer was lost
 		return nil
 	}
@@ -277,51 +253,12 @@ func refusal(err error) error {
 		return refused
 	case errors.Is(err, storage.ErrTooLarge):
 		return errors.New("the result is too large to be stored")
-	case errors.Is(err, storage.ErrMediaType), errors.Is(err, storage.ErrKey), errors.Is(err, os.ErrNotExist):
+	case errors.Is(err, storage.ErrMediaType):
+		return errors.New("the engine made a file that is neither a picture nor a video")
+	case errors.Is(err, storage.ErrKey), errors.Is(err, os.ErrNotExist):
 		return errors.New("the engine made a result that cannot be stored")
 	}
 	return nil
-}
-
-// ready says whether tasks may be claimed: an engine that is down would go through the whole queue and fail it.
-func (w *Worker) ready() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.down) == 0
-}
-
-// suspect looks whether an engine that failed is down. If so nothing is claimed until it is up again.
-func (w *Worker) suspect(ctx context.Context, e engine.Engine) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTimeout)
-	defer cancel()
-	err := e.Health(ctx)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	name := e.Info().Name
-	if err == nil || w.down[name] {
-		return
-	}
-	w.down[name] = true
-	w.Log.ErrorContext(ctx, "an engine is down: no task is claimed until it is up", "engine", name, "error", err)
-	w.checks.Go(func() {
-		for {
-			select {
-			case <-w.stopping:
-				return
-			case <-time.After(checkEvery):
-			}
-			ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
-			err := e.Health(ctx)
-			cancel()
-			if err == nil {
-				w.mu.Lock()
-				defer w.mu.Unlock()
-				delete(w.down, name)
-				w.Log.Info("the engine is up again", "engine", name)
-				return
-			}
-		}
-	})
 }
 
 // sink takes what an engine tells about a job.

@@ -33,6 +33,8 @@ import (
 
 const (
 	orchestrator = "travel_orchestrator"
+	segment      = "travel_segment"
+	stitch       = "travel_stitch"
 	capability   = "wan2gp" // what the travel types ask for
 
 	callTimeout = 30 * time.Second // of one call of the database
@@ -42,51 +44,60 @@ const (
 // ErrNow is the cause of a context given to [Worker.Run] that asks for a stop without a drain: running tasks are given back at once.
 var ErrNow = errors.New("stop now")
 
-// Config says how a worker works. All fields are needed.
+// Engine is an engine as a worker has it.
+type Engine struct {
+	engine.Engine
+
+	Kind      string   // what it is made from, such as "comfyui"; for people
+	TaskTypes []string // what it is to do; nil: all that it can. A type belongs to the first engine that does it
+}
+
+// Config says how a worker works. All fields are needed but Inputs and Capabilities.
 type Config struct {
 	Pool     *pgxpool.Pool
 	Bucket   *storage.Bucket
-	Engines  []engine.Engine // each task type belongs to one of them
-	WorkerID string          // of no other process: a worker that registers gives back what its id held
+	Engines  []Engine
+	WorkerID string // of no other process: a worker that registers gives back what its id held
 
-	PublicURL   string        // base of the addresses of outputs, see [storage.URL]
-	TempDir     string        // where tasks have their work folders
-	Slots       int           // tasks at the same time
-	Lease       time.Duration // how long the worker may be silent before its tasks are given to others
-	Poll        time.Duration // between two looks for tasks when nobody calls
-	Drain       time.Duration // how long a stop waits for running tasks
-	TaskTimeout time.Duration // the longest that fetching and the engine may take
-	Upkeep      keeper.Intervals
-	Log         *slog.Logger
+	PublicURL    string             // base of the addresses of outputs, see [storage.URL]
+	TempDir      string             // where tasks have their work folders
+	Inputs       map[string][]Input // by task type: params that name files to fetch; see [DefaultInputs] for types that are not here
+	Capabilities []string           // routes it serves besides that of the travel types
+	Slots        int                // tasks of all engines at the same time
+	Lease        time.Duration      // how long the worker may be silent before its tasks are given to others
+	Poll         time.Duration      // between two looks for tasks when nobody calls
+	Drain        time.Duration      // how long a stop waits for running tasks
+	TaskTimeout  time.Duration      // the longest that fetching and the engine may take
+	CheckEvery   time.Duration      // how often an engine that is down is asked how it is
+	Upkeep       keeper.Intervals
+	Log          *slog.Logger
+
+	// Thumbnail writes a JPEG poster of a picture or a video, see [media.Tools.Thumbnail]. Its errors of class bad_input say what is wrong with the file.
+	Thumbnail func(ctx context.Context, from, to string) error
 }
 
 // Worker is one worker.
 type Worker struct {
 	Config
+
 	db      *taskdb.DB
 	fetcher *fetch.Fetcher
-	engines map[string]engine.Engine // by task type
+	roster  *roster
 	folder  string
 
 	stopping <-chan struct{}
 
 	mu      sync.Mutex
 	running map[uuid.UUID]*job
-	down    map[string]bool // names of engines that are not healthy
-	heard   atomic.Int64    // time of the last heartbeat that was answered, in Unix nanoseconds
-	checks  sync.WaitGroup
+	heard   atomic.Int64 // time of the last heartbeat that was answered, in Unix nanoseconds
+	told    []byte       // what the database has been told of this worker; only beat and what goes before it touches it
 }
 
 // New makes a worker; nothing happens before Run.
 func New(c Config) *Worker {
 	w := &Worker{
-		Config: c, db: taskdb.New(c.Pool), fetcher: fetch.New(c.Bucket, c.PublicURL), engines: map[string]engine.Engine{},
-		running: map[uuid.UUID]*job{}, down: map[string]bool{},
-	}
-	for _, e := range c.Engines {
-		for _, taskType := range e.Info().TaskTypes {
-			w.engines[taskType] = e
-		}
+		Config: c, db: taskdb.New(c.Pool), fetcher: fetch.New(c.Bucket, c.PublicURL), roster: newRoster(c.Log, c.Engines, c.Slots, c.CheckEvery),
+		running: map[uuid.UUID]*job{},
 	}
 	// An id may hold anything, and what a killed worker of this id left is deleted.
 	digest := sha256.Sum256([]byte(c.WorkerID))
@@ -113,10 +124,20 @@ func (w *Worker) Run(ctx context.Context) error {
 
 	w.stopping = ctx.Done()
 	loop := keeper.NewLoop(w.db, w.Log)
-	workers, periodic := keeper.Jobs(w.db, w.Log, w.Upkeep)
+	write := outcome.Writer(w.db, w.Log, w.handle)
+	workers, periodic := keeper.Jobs(w.db, w.Bucket, w.Log, w.Upkeep)
 	client, err := riverpilot.New(w.Pool, riverpilot.Config{
-		WorkerID: w.WorkerID, Slots: w.Slots, PollInterval: w.Poll, Drain: max(w.Drain, time.Nanosecond),
-		Work: outcome.Writer(w.db, w.Log, w.handle), Ready: w.ready, Claimed: loop.Claimed,
+		WorkerID: w.WorkerID, Slots: w.roster.slots, PollInterval: w.Poll, Drain: max(w.Drain, time.Nanosecond),
+		Work: func(ctx context.Context, task taskdb.Task) {
+			defer w.roster.release(task.TaskType)
+			write(ctx, task)
+		},
+		Want: w.roster.want,
+		Claimed: func(tasks []taskdb.Task) {
+			w.roster.reserve(tasks)
+			loop.Claimed()
+		},
+		Wake:    w.roster.wake,
 		Workers: workers, Periodic: periodic, Log: slog.New(quiet{w.Log.Handler()}),
 	})
 	if err != nil {
@@ -129,14 +150,16 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer func() {
 		end()
 		group.Wait()
-		w.checks.Wait()
 	}()
 	group.Go(func() { w.beat(background) })
 	group.Go(func() { loop.Run(background) })
+	for _, s := range w.roster.stations {
+		group.Go(func() { w.roster.watch(ctx, s) })
+	}
 	if err := client.Start(background); err != nil {
 		return fmt.Errorf("starting River: %w", err)
 	}
-	w.Log.InfoContext(ctx, "ready", "slots", w.Slots, "task_types", w.taskTypes(), "lease", w.Lease.String())
+	w.Log.InfoContext(ctx, "ready", "slots", w.roster.slots, "task_types", w.roster.taskTypes(), "lease", w.Lease.String())
 
 	<-ctx.Done()
 	limit, cancel := context.WithTimeout(background, w.Drain+stopTimeout)
@@ -185,33 +208,51 @@ func (w *Worker) checkSchema(ctx context.Context) error {
 	return nil
 }
 
-// taskTypes lists what the worker asks for.
-func (w *Worker) taskTypes() []string {
-	types := []string{orchestrator}
-	for taskType := range w.engines {
-		types = append(types, taskType)
+// Status says how the worker and its engines are.
+func (w *Worker) Status() Status { return w.roster.status() }
+
+// Do runs a task that no queue knows, such as a request for a picture, on the engine for its type. It waits for one of the slots that claimed tasks
+// use, too. Its errors are those of [engine.Engine.Run].
+func (w *Worker) Do(ctx context.Context, task engine.Task, sink engine.Sink) (engine.Result, error) {
+	s := w.roster.byType[task.Type]
+	if s == nil {
+		return engine.Result{}, engine.Errorf(engine.BadInput, "This worker has no engine for tasks of the type %q.", task.Type)
 	}
-	slices.Sort(types)
-	return types
+	if err := w.roster.borrow(ctx, s); err != nil {
+		return engine.Result{}, err
+	}
+	defer w.roster.release(task.Type)
+	ctx, cancel := context.WithTimeout(ctx, w.TaskTimeout)
+	defer cancel()
+	result, err := s.Run(ctx, task, sink)
+	if class := engine.ClassOf(err); ctx.Err() == nil || class == engine.Timeout {
+		w.roster.report(ctx, s, class, engine.MessageOf(err))
+	}
+	return result, err
 }
 
 func (w *Worker) register(ctx context.Context) error {
-	var infos []engine.Info
-	for _, e := range w.Engines {
-		infos = append(infos, e.Info())
+	types := w.roster.taskTypes()
+	if len(types) == 0 {
+		return errors.New("none of the engines does any task type: there is nothing to work on")
 	}
-	info, err := json.Marshal(map[string]any{"engines": infos, "slots": w.Slots})
+	info, err := json.Marshal(w.Status())
 	if err != nil {
 		return fmt.Errorf("registering the worker: %w", err)
+	}
+	capabilities := slices.Clone(w.Capabilities)
+	if w.roster.expands {
+		capabilities = append(capabilities, capability)
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	_, err = w.db.RegisterWorker(ctx, taskdb.Registration{
-		WorkerID: w.WorkerID, Capabilities: []string{capability}, TaskTypes: w.taskTypes(), LeaseTimeout: w.Lease, Info: info,
+		WorkerID: w.WorkerID, Capabilities: capabilities, TaskTypes: types, LeaseTimeout: w.Lease, Info: info,
 	})
 	if err != nil {
 		return fmt.Errorf("registering the worker: %w", err)
 	}
+	w.told = info
 	w.heard.Store(time.Now().UnixNano())
 	return nil
 }

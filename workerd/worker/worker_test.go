@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -28,7 +27,6 @@ import (
 	"darkroom/sql/taskdbtest"
 	"darkroom/workerd/engine"
 	"darkroom/workerd/keeper"
-	"darkroom/workerd/media"
 	"darkroom/workerd/riverpilot"
 	"darkroom/workerd/worker"
 )
@@ -168,9 +166,13 @@ func (b *bundle) run(t *testing.T, change func(*worker.Config), engines ...engin
 	t.Helper()
 	pool, err := pgxpool.New(t.Context(), b.test.URL)
 	must(t, err)
+	all := make([]worker.Engine, 0, len(engines))
+	for _, e := range engines {
+		all = append(all, worker.Engine{Engine: e, Kind: "fake"})
+	}
 	config := worker.Config{
-		Pool: pool, Bucket: b.bucket, Engines: engines, WorkerID: "w-" + t.Name(), PublicURL: publicURL, TempDir: t.TempDir(),
-		Slots: 1, Lease: 90 * time.Second, Poll: 100 * time.Millisecond, Drain: 300 * time.Millisecond, TaskTimeout: time.Minute,
+		Pool: pool, Bucket: b.bucket, Engines: all, WorkerID: "w-" + t.Name(), PublicURL: publicURL, TempDir: t.TempDir(),
+		Slots: 1, CheckEvery: 20 * time.Millisecond, Thumbnail: tools(t).Thumbnail, Lease: 90 * time.Second, Poll: 100 * time.Millisecond, Drain: 300 * time.Millisecond, TaskTimeout: time.Minute,
 		Upkeep: keeper.Intervals{Requeue: time.Second, Sweep: time.Second},
 		Log:    slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
@@ -192,58 +194,6 @@ func (b *bundle) run(t *testing.T, change func(*worker.Config), engines ...engin
 		}
 	})
 	return r
-}
-
-func mediaEngine(t *testing.T) engine.Engine {
-	t.Helper()
-	tools, err := media.Find(t.Context(), t.Output())
-	must(t, err)
-	return media.NewEngine(tools, 1)
-}
-
-// fake is an engine for travel_segment whose runs the test decides.
-type fake struct {
-	run  func(ctx context.Context, task engine.Task, sink engine.Sink) error
-	down atomic.Bool
-}
-
-func (f *fake) Info() engine.Info {
-	return engine.Info{Name: "fake", TaskTypes: []string{"travel_segment"}, Device: "cpu", Slots: 1}
-}
-
-func (f *fake) Health(context.Context) error {
-	if f.down.Load() {
-		return engine.Errorf(engine.EngineDown, "down")
-	}
-	return nil
-}
-
-// mp4 is the head of an MP4 file, which is all that storage looks at.
-const mp4 = "\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2"
-
-func (f *fake) Run(ctx context.Context, task engine.Task, sink engine.Sink) (engine.Result, error) {
-	if err := f.run(ctx, task, sink); err != nil {
-		return engine.Result{}, err
-	}
-	path := filepath.Join(task.OutDir, "output.mp4")
-	if err := os.WriteFile(path, []byte(mp4), 0o600); err != nil {
-		return engine.Result{}, fmt.Errorf("fake: %w", err)
-	}
-	return engine.Result{Files: []engine.File{{Path: path, MediaType: "video/mp4", Role: engine.Output}}}, nil
-}
-
-// blocked is an engine whose runs wait for their end, or that of the test.
-func blocked() (e *fake, started <-chan engine.Sink, end chan struct{}) {
-	begun, end := make(chan engine.Sink, 10), make(chan struct{})
-	return &fake{run: func(ctx context.Context, _ engine.Task, sink engine.Sink) error {
-		begun <- sink
-		select {
-		case <-end:
-			return nil
-		case <-ctx.Done():
-			return engine.Stopped(ctx)
-		}
-	}}, begun, end
 }
 
 // settled counts the charges of a task.
@@ -477,8 +427,7 @@ func TestErrorsOfAnEngine(t *testing.T) {
 			&engine.Error{Class: engine.BadInput, Message: "The picture is empty.", Err: errors.New("at /secret")},
 			taskdb.StatusFailed, "The picture is empty.", 1, 1,
 		},
-		"memory that ran out is tried again": {engine.Errorf(engine.OutOfMem, "No memory."), taskdb.StatusComplete, "", 2, 1},
-		"an unknown error is tried again":    {errors.New("at /secret"), taskdb.StatusComplete, "", 2, 1},
+		"an unknown error is tried again": {errors.New("at /secret"), taskdb.StatusComplete, "", 2, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
