@@ -58,8 +58,9 @@ func (r *runner) seed(ctx context.Context) error {
 		}
 		r.state.TaskID = task.ID
 	}
-	for _, prompt := range prompts[min(len(r.state.Drawn), len(prompts)):] {
-		if err := r.draw(ctx, imageTool, prompt, map[string]any{"prompt": prompt}); err != nil {
+	for number := len(r.state.Drawn); number < len(prompts); number++ {
+		prompt := prompts[number]
+		if err := r.draw(ctx, imageTool, prompt, map[string]any{"prompt": prompt, "seed": number + 1}); err != nil {
 			return err
 		}
 	}
