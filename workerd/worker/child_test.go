@@ -74,7 +74,9 @@ func misbehave(do string, out *os.File, dir string) error {
 	case "die":
 		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	case "hang":
-		select {}
+		for { // without cgo Go ends a program that only blocks, as a deadlock
+			time.Sleep(time.Hour)
+		}
 	case "garbage":
 		fmt.Fprintln(out, "Segmentation fault (core dumped)")
 	case "10 GB":

@@ -74,7 +74,7 @@ func childMain(mode string) {
 		fmt.Fprintln(os.Stderr, "ModuleNotFoundError: No module named 'torch'")
 		os.Exit(1)
 	case "mute":
-		select {}
+		forever()
 	case "version 2":
 		ready["protocol"] = 2
 	case "other tasks":
@@ -110,7 +110,7 @@ func childMain(mode string) {
 				panic(err)
 			}
 			if params.Do == "hang" { // all of it
-				select {}
+				forever()
 			}
 			go w.do(params.Do, m, cancel)
 		case "cancel":
@@ -187,7 +187,7 @@ func (w *worker) do(what string, m runOrder, cancel <-chan struct{}) {
 		}
 	case "disobey":
 		progress(1, 2)
-		select {}
+		forever()
 	case "backwards":
 		for _, value := range []int{3, 1, 9, -1, 4} {
 			progress(value, 5)
@@ -302,5 +302,12 @@ func (w *worker) do(what string, m runOrder, cancel <-chan struct{}) {
 		fail(map[string]any{"code": "failed"})
 	default:
 		fail(map[string]any{"code": "bad_input", "message": "Unknown."})
+	}
+}
+
+// forever waits. It may be the only thing that a program does: without cgo Go would end one that only blocks, as a deadlock.
+func forever() {
+	for {
+		time.Sleep(time.Hour)
 	}
 }

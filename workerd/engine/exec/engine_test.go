@@ -471,7 +471,7 @@ func TestParent(t *testing.T) {
 	config.Command = []string{"sh", "-c", `exec "$0" 9>"$1"`, os.Args[0], fifo}
 	opened(t, config)
 	fmt.Fprintln(os.Stdout, "ready")
-	select {}
+	forever()
 }
 
 func TestConfig(t *testing.T) {
