@@ -12,6 +12,9 @@ import (
 	"github.com/google/uuid"
 )
 
+// MaxOutputBytes is the largest file that an engine may make: 4 GiB. Larger ones are not stored.
+const MaxOutputBytes = 4 << 30
+
 // Engine runs tasks. Its methods may be called from several goroutines at once.
 type Engine interface {
 	// Info says what the engine is and can do. It is constant.

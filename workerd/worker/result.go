@@ -13,8 +13,6 @@ import (
 	"darkroom/workerd/engine"
 )
 
-const maxOutputBytes = 4 << 30
-
 // extensions are the ends of file names that may go into a key.
 var extensions = regexp.MustCompile(`^\.[a-z0-9]{1,5}$`)
 
@@ -105,8 +103,8 @@ func look(given engine.File, out string) (madeFile, error) {
 		return madeFile{}, unusable("A file of it is not there, or none.", err)
 	case info.Size() == 0:
 		return madeFile{}, unusable("A file of it is empty.", nil)
-	case info.Size() > maxOutputBytes:
-		return madeFile{}, engine.Errorf(engine.BadInput, "The engine made a file larger than %d GiB: choose a smaller size or fewer frames.", maxOutputBytes>>30)
+	case info.Size() > engine.MaxOutputBytes:
+		return madeFile{}, engine.Errorf(engine.BadInput, "The engine made a file larger than %d GiB: choose a smaller size or fewer frames.", engine.MaxOutputBytes>>30)
 	}
 	return file, nil
 }

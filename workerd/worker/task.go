@@ -188,7 +188,7 @@ func (w *Worker) put(ctx context.Context, key string, file madeFile) error {
 		return err
 	}
 	defer content.Close()
-	_, err = w.Bucket.Put(ctx, key, content, maxOutputBytes)
+	_, err = w.Bucket.Put(ctx, key, content, engine.MaxOutputBytes)
 	if errors.Is(err, storage.ErrExists) { // the key holds the attempt: it was us, and the answer was lost
 		return nil
 	}

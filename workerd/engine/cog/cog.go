@@ -95,7 +95,7 @@ func New(_ context.Context, name string, c Config) (*Engine, error) {
 		client: client,
 		tasks:  map[string]recipe{},
 		pace:   pace{busy: time.Minute, pause: 100 * time.Millisecond, longest: 2 * time.Second},
-		most:   remote.MaxFile,
+		most:   engine.MaxOutputBytes,
 	}
 	if c.Files != "" {
 		if e.files, err = remote.New(c.Files, nil); err != nil {

@@ -92,7 +92,7 @@ func New(ctx context.Context, name string, c Config) (*Engine, error) {
 		client: client,
 		socket: newDialler(c.URL, header),
 		flows:  map[string]*workflow{},
-		most:   remote.MaxFile,
+		most:   engine.MaxOutputBytes,
 		pace:   pace{quiet: 15 * time.Second, patience: time.Minute, pause: 200 * time.Millisecond, longest: 5 * time.Second, doubt: 3 * time.Second},
 	}
 	for taskType, task := range c.Tasks {

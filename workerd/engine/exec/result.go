@@ -15,12 +15,8 @@ import (
 	"darkroom/workerd/engine"
 )
 
-const (
-	// maxOutputBytes is the largest file that the child may make.
-	maxOutputBytes = 4 << 30
-	// maxMessage is the longest message of the child that the owner of a task sees, in characters.
-	maxMessage = 300
-)
+// maxMessage is the longest message of the child that the owner of a task sees, in characters.
+const maxMessage = 300
 
 // collect checks the files of a result. The child is trusted with the machine, but not to name the right file: what it names
 // is published.
@@ -86,7 +82,7 @@ func inspect(root *os.Root, outDir, path string) (name, mediaType string, err er
 		return "", "", wrong("The engine named something that is no file.", errors.New(path))
 	case info.Size() == 0:
 		return "", "", wrong("The engine made an empty file.", errors.New(path))
-	case info.Size() > maxOutputBytes:
+	case info.Size() > engine.MaxOutputBytes:
 		return "", "", wrong("The engine made a file larger than 4 GiB.", fmt.Errorf("%s has %d bytes", path, info.Size()))
 	}
 	opened, err := root.Open(name)

@@ -248,7 +248,7 @@ func (r *run) take(ctx context.Context, answer made) error {
 // store keeps bytes as the output.
 func (r *run) store(from io.Reader) error {
 	path := filepath.Join(r.task.OutDir, "output")
-	mediaType, err := remote.Store(from, path, remote.MaxFile)
+	mediaType, err := remote.Store(from, path, engine.MaxOutputBytes)
 	if err != nil {
 		return err
 	}
@@ -258,7 +258,7 @@ func (r *run) store(from io.Reader) error {
 // fetch keeps what lies at an address as the output.
 func (r *run) fetch(ctx context.Context, address string) error {
 	path := filepath.Join(r.task.OutDir, "output")
-	mediaType, err := r.client.Save(ctx, address, path, remote.MaxFile)
+	mediaType, err := r.client.Save(ctx, address, path, engine.MaxOutputBytes)
 	if err != nil {
 		return err
 	}

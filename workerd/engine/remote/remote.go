@@ -30,8 +30,6 @@ const (
 	MaxAnswer = 1 << 20
 	// MaxPictures is meant for [Client.Decode] where an answer holds pictures as base64.
 	MaxPictures = 64 << 20
-	// MaxFile is meant for [Client.Save]: the largest output that an engine may make.
-	MaxFile = 4 << 30
 
 	maxRedirects   = 5
 	maxHeaderBytes = 64 << 10

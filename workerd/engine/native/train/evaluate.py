@@ -18,6 +18,7 @@ import torch
 from PIL import Image, ImageDraw
 
 import data
+import export
 import words
 from ae import paint
 from noise import normal
@@ -30,8 +31,6 @@ class Model:
     """The exported nets, with their weights of 8 bits."""
 
     def __init__(self, folder):
-        import export
-
         self.vocabulary = {word: number for number, word in enumerate((folder / "vocabulary.txt").read_text().split(), 1)}
         self.nets = export.load(folder)
 

@@ -112,7 +112,7 @@ class Flow(nn.Module):
 
     def __init__(self, wide=96, deep=192, condition=256, layout=16):
         super().__init__()
-        self.wide, self.layout = wide, layout
+        self.layout = layout
         self.draft = Draft(condition)
         self.clock = nn.Sequential(nn.Linear(64, condition), nn.SiLU(), nn.Linear(condition, condition))
         self.place = nn.Parameter(torch.zeros(1, wide, GRID, GRID))
