@@ -52,7 +52,7 @@ func New(pool *pgxpool.Pool, c Config) (*river.Client[pgx.Tx], error) {
 	if err := river.AddWorkerSafely(c.Workers, &worker{work: c.Work}); err != nil {
 		return nil, fmt.Errorf("river: %w", err)
 	}
-	client, err := river.NewClient(&driver{riverpgxv5.New(pool), &pilot{db: taskdb.New(pool), config: c}}, &river.Config{
+	client, err := river.NewClient(&driver{riverpgxv5.New(pool), newPilot(taskdb.New(pool), c)}, &river.Config{
 		Schema: Schema, Workers: c.Workers, PeriodicJobs: c.Periodic, Logger: c.Log,
 		Queues:        map[string]river.QueueConfig{Queue: {MaxWorkers: c.Slots}, river.QueueDefault: {MaxWorkers: jobSlots}},
 		FetchCooldown: betweenClaims, FetchPollInterval: c.PollInterval, SoftStopTimeout: c.Drain,

@@ -116,8 +116,7 @@ func (b *bundle) client(t *testing.T, id string, change func(*riverpilot.Config)
 	eventually(t, "the first claim", func() bool { return claims.Load() > 0 })
 	before := claims.Load()
 	eventually(t, "listening", func() bool {
-		_, err := b.test.Pool.Exec(t.Context(), `select pg_notify('river.river_insert', '{"queue":"tasks"}')`)
-		must(t, err)
+		must(t, b.ring(t))
 		return claims.Load() > before
 	})
 	return client
@@ -185,6 +184,49 @@ func TestAnInsertWakesAnIdleWorker(t *testing.T) {
 	if longest := took[len(took)-1]; longest > 10*time.Second { // the poll is a minute
 		t.Errorf("woken after %s", longest)
 	}
+}
+
+// A task whose commit was under way while a worker asked to be woken has rung no bell. A commit here may be slow, so it has ten tries.
+func TestATaskThatCommitsWhileAWorkerGoesToSleepIsSeenALittleLater(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	started := make(chan uuid.UUID, 10)
+	b.client(t, "w", nil, func(ctx context.Context, task taskdb.Task) error {
+		started <- task.ID
+		return b.complete(ctx, task)
+	})
+	for range 10 {
+		b.idle(t)
+		time.Sleep(200 * time.Millisecond) // no second look is due
+		tx, err := b.test.Pool.Begin(t.Context())
+		must(t, err)
+		_, err = tx.Exec(t.Context(), "select setval('darkroom.worker_bell', 1)")
+		must(t, err)
+		_, err = taskdb.New(tx).CreateTasks(t.Context(), []taskdb.NewTask{
+			{ProjectID: b.project, TaskType: "single_image", Params: json.RawMessage(`{"prompt":"a cat"}`)},
+		})
+		must(t, err)
+		_, err = tx.Exec(t.Context(), "set constraints all immediate") // as COMMIT does: nobody is to be woken
+		must(t, err)
+		must(t, b.ring(t))
+		b.idle(t)
+		must(t, tx.Commit(t.Context()))
+		select {
+		case <-started:
+			return
+		case <-time.After(time.Second):
+			must(t, b.ring(t))
+			await(t, "start", started)
+		}
+	}
+	t.Error("never seen without a ring")
+}
+
+// ring wakes all workers.
+func (b *bundle) ring(t *testing.T) error {
+	t.Helper()
+	_, err := b.test.Pool.Exec(t.Context(), `select pg_notify('river.river_insert', '{"queue":"tasks"}')`)
+	return err
 }
 
 func TestABusySlotLeavesTheOtherOneAwake(t *testing.T) {

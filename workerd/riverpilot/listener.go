@@ -6,12 +6,13 @@ import (
 	"github.com/riverqueue/river/riverdriver"
 )
 
-// listener is River's listener, through which this worker can also ring for itself: an engine that is free again need not wake all workers.
+// listener is River's listener, through which this worker can also ring for itself: an engine that is free again, or a second look, need not wake
+// all workers.
 type listener struct {
 	riverdriver.Listener
 
-	wake <-chan struct{}
-	rung bool // and River has not been told
+	pilot *pilot
+	rung  bool // by ourselves, and River has not been told
 }
 
 // WaitForNotification returns the next notification of the database, or one of our own.
@@ -33,7 +34,10 @@ func (l *listener) wait(ctx context.Context) (*riverdriver.Notification, error) 
 	go func() {
 		defer close(ended)
 		select {
-		case <-l.wake:
+		case <-l.pilot.config.Wake:
+			l.rung = true
+			cancel()
+		case <-l.pilot.again:
 			l.rung = true
 			cancel()
 		case <-ctx.Done():
@@ -42,5 +46,8 @@ func (l *listener) wait(ctx context.Context) (*riverdriver.Notification, error) 
 	heard, err := l.Listener.WaitForNotification(ctx)
 	cancel()
 	<-ended
+	if err == nil {
+		l.pilot.heard.Store(true)
+	}
 	return heard, err //nolint:wrapcheck // River's own
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,8 +17,13 @@ import (
 	"darkroom/sql/taskdb"
 )
 
-// claimTimeout limits one claim. A claim that takes effect after it was given up is found by the lease.
-const claimTimeout = 30 * time.Second
+const (
+	// claimTimeout limits one claim. A claim that takes effect after it was given up is found by the lease.
+	claimTimeout = 30 * time.Second
+	// secondLook is when the pilot looks once more after a ring that led to nothing: a task whose transaction was committing while the bell was
+	// armed again has not rung it, and was not there yet.
+	secondLook = 100 * time.Millisecond
+)
 
 // driver is River's PostgreSQL driver with our pilot and our listener. River's client looks for PluginInit and PluginPilot.
 type driver struct {
@@ -33,7 +39,7 @@ func (d *driver) PluginPilot() riverpilot.Pilot { return d.pilot }
 
 // GetListener gives River's client the listener.
 func (d *driver) GetListener(params *riverdriver.GetListenenerParams) riverdriver.Listener {
-	return &listener{Listener: d.Driver.GetListener(params), wake: d.pilot.config.Wake}
+	return &listener{Listener: d.Driver.GetListener(params), pilot: d.pilot}
 }
 
 // pilot claims tasks for River. Everything else is as River does it.
@@ -41,6 +47,27 @@ type pilot struct {
 	riverpilot.StandardPilot
 	db     *taskdb.DB
 	config Config
+
+	heard atomic.Bool   // a ring, and since then no claim has found nothing
+	again chan struct{} // it is time for the second look
+}
+
+func newPilot(db *taskdb.DB, c Config) *pilot {
+	p := &pilot{db: db, config: c, again: make(chan struct{}, 1)}
+	p.heard.Store(true) // what rang before it listened
+	return p
+}
+
+// foundNothing sees to it that there is a second look.
+func (p *pilot) foundNothing() {
+	if p.heard.Swap(false) {
+		time.AfterFunc(secondLook, func() {
+			select {
+			case p.again <- struct{}{}:
+			default:
+			}
+		})
+	}
 }
 
 // JobGetAvailable claims tasks for the queue of tasks. It asks until nothing more is wanted or nothing is left: only a claim that finds nothing asks
@@ -63,7 +90,11 @@ func (p *pilot) JobGetAvailable(
 		if err != nil && len(result.Jobs) == 0 {
 			return nil, fmt.Errorf("claiming: %w", err)
 		}
-		if err != nil || len(tasks) == 0 {
+		if err != nil {
+			break
+		}
+		if len(tasks) == 0 {
+			p.foundNothing()
 			break
 		}
 		result.Jobs = append(result.Jobs, p.jobs(ctx, tasks)...)
