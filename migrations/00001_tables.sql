@@ -2,30 +2,47 @@
 -- Schemas, roles, tables. Functions live in sql/ and are frozen into the next files.
 --
 -- public    what apps see: projects, shots, generations, tasks, credits, workers, the API functions
+-- auth      who calls, and what the gateway needs to find that out
 -- darkroom  what only our functions touch: the claim queue, the event log, bookkeeping
 
--- Roles are shared by the whole cluster, so another database may have made them already.
+-- Roles are shared by the whole cluster, so another database may have made them already. A request runs as one of the first four; the gateway
+-- logs in as a member of authenticator, which by itself may do nothing but become one of them and find out which.
+-- Their limits hold for those who become them through the gateway.
 -- +goose StatementBegin
 do $$
 declare
-  v_role text;
+  v_role record;
 begin
-  foreach v_role in array array['anon', 'authenticated', 'worker', 'service_role'] loop
+  for v_role in
+    select * from (values ('anon', '3s'), ('authenticated', '8s'), ('worker', '12s'), ('service_role', '12s')) as r (name, statement_timeout)
+  loop
     begin
-      execute format('create role %I nologin', v_role);
+      execute format('create role %I nologin', v_role.name);
+      execute format('alter role %I set statement_timeout = %L', v_role.name, v_role.statement_timeout);
+      execute format('alter role %I set lock_timeout = ''5s''', v_role.name);
+      execute format('alter role %I set idle_in_transaction_session_timeout = ''15s''', v_role.name);
     exception when duplicate_object or unique_violation then
       null;
     end;
   end loop;
+  begin
+    create role authenticator nologin noinherit;
+    grant anon, authenticated, worker, service_role to authenticator;
+  exception when duplicate_object or unique_violation then
+    null;
+  end;
 end
 $$;
 -- +goose StatementEnd
 
 create schema darkroom;
 revoke all on schema darkroom from public;
+create schema auth;
+revoke all on schema auth from public;
+grant usage on schema auth to anon, authenticated, worker, service_role, authenticator;
 
 -- gateway and workerd look at what is pending before they start.
-grant select on public.goose_db_version to worker, service_role;
+grant select on public.goose_db_version to worker, service_role, authenticator;
 
 -- People, projects, shots ------------------------------------------------------------------------
 
@@ -51,6 +68,26 @@ create table public.shots (
   created_at timestamptz not null default clock_timestamp()
 );
 create index shots_by_project on public.shots (project_id);
+
+-- Personal access tokens: what workers and scripts send instead of a password. Only a hash is kept.
+create table darkroom.access_tokens (
+  id uuid primary key default gen_random_uuid(),
+  owner_id uuid references public.users (id),
+  scope text not null,
+  label text not null default '',
+  prefix text not null,
+  hash bytea not null unique,
+  created_at timestamptz not null default clock_timestamp(),
+  expires_at timestamptz,
+  revoked_at timestamptz,
+  last_used_at timestamptz,
+  constraint scope_is_worker_or_user check (scope in ('worker', 'user')),
+  constraint only_workers_are_of_nobody check (owner_id is not null or scope = 'worker')
+);
+comment on column darkroom.access_tokens.owner_id is 'Who it acts for; null: a worker that runs everybody''s tasks.';
+comment on column darkroom.access_tokens.prefix is 'Its first characters, for people to know it by.';
+comment on column darkroom.access_tokens.hash is 'SHA-256. The token has 244 random bits, so that nothing slower is needed.';
+create index access_tokens_by_owner on darkroom.access_tokens (owner_id, created_at desc);
 
 -- What can be asked for: data, not code ----------------------------------------------------------
 
@@ -169,6 +206,9 @@ comment on column public.task_attempts.outcome is
 
 create table public.workers (
   id text primary key,
+  token_id uuid references darkroom.access_tokens (id),
+  name text,
+  owner_id uuid references public.users (id),
   capabilities text[] not null default '{}',
   task_types text[],
   lease_timeout interval not null default interval '30 minutes',
@@ -176,9 +216,14 @@ create table public.workers (
   last_heartbeat timestamptz,
   info jsonb not null default '{}',
   created_at timestamptz not null default clock_timestamp(),
-  constraint a_worker_id_is_short check (length(id) between 1 and 200),
+  constraint a_worker_id_is_short check (length(id) between 1 and 220),
+  constraint a_token_has_one_worker_of_a_name unique (token_id, name),
+  constraint a_worker_of_a_token_has_a_name check ((token_id is null) = (name is null)),
   constraint a_lease_is_between_a_second_and_a_day check (lease_timeout between interval '1 second' and interval '1 day')
 ) with (fillfactor = 50);
+comment on column public.workers.token_id is 'The token that it calls with; null: it logs in to the database, and is trusted.';
+comment on column public.workers.name is 'What it calls itself. The id is the same, but where another worker has that already.';
+comment on column public.workers.owner_id is 'The only user whose tasks it runs; null: everybody''s.';
 comment on column public.workers.capabilities is 'Routes the worker can serve besides `any`, e.g. {wan2gp}.';
 comment on column public.workers.task_types is 'The only types it wants; null means every type its capabilities allow.';
 comment on column public.workers.lease_timeout is 'A task is held this long after the later of its claim and the worker''s last heartbeat.';
@@ -235,14 +280,22 @@ create table public.shot_generations (
   id uuid primary key default gen_random_uuid(),
   owner_id uuid not null,
   project_id uuid not null,
-  shot_id uuid not null references public.shots (id),
-  generation_id uuid not null references public.generations (id),
+  shot_id uuid not null references public.shots (id) on delete cascade,
+  generation_id uuid not null references public.generations (id) on delete cascade,
   position integer,
   created_at timestamptz not null default clock_timestamp()
 );
 comment on column public.shot_generations.position is 'Place in the shot; null means unpositioned.';
 create index shot_generations_by_shot on public.shot_generations (shot_id, position);
 create index shot_generations_by_generation on public.shot_generations (generation_id);
+
+-- Generations of tasks that somebody deleted.
+create table darkroom.deleted_generations (
+  task_id uuid primary key,
+  owner_id uuid not null,
+  generation_id uuid not null,
+  deleted_at timestamptz not null default clock_timestamp()
+);
 
 -- Why a finished task has no generation, or a generation no shot.
 create table public.generation_errors (
@@ -350,6 +403,11 @@ create index task_events_by_row on darkroom.task_events (row_id, id);
 
 -- Shapes that functions take and return -----------------------------------------------------------
 
+create type public.new_access_token as (id uuid, token text, scope text, label text, expires_at timestamptz);
+create type public.access_token as (
+  id uuid, owner_id uuid, scope text, label text, prefix text, created_at timestamptz, expires_at timestamptz, revoked_at timestamptz,
+  last_used_at timestamptz
+);
 create type public.new_task as (
   project_id uuid,
   tool_id text,
@@ -376,8 +434,9 @@ create type public.dependency_output as (
 create type public.sweep_report as (checked integer, repaired integer, admitted integer);
 
 -- +goose Down
+drop schema auth cascade;
 drop schema darkroom cascade;
 drop table public.generation_errors, public.shot_generations, public.generations, public.credit_ledger, public.workers,
   public.task_attempts, public.tasks, public.tools, public.task_types, public.shots, public.projects, public.users cascade;
 drop type public.new_task, public.completion, public.completion_result, public.heartbeat_verdict, public.credit_account,
-  public.dependency_output, public.sweep_report;
+  public.dependency_output, public.sweep_report, public.new_access_token, public.access_token;

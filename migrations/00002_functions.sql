@@ -3,6 +3,124 @@
 set local check_function_bodies = off;
 
 -- +goose StatementBegin
+-- sql/auth/identify_token.sql
+-- The claims for a personal access token, given its SHA-256: {"role", "sub"?, "token_id", "exp"?}. Null: there is none such, or it has
+-- expired or was revoked. Notes when it was last used, once a minute at most. For the gateway, which sets them in the transactions of
+-- that caller.
+create or replace function auth.identify_token(token_hash bytea)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_token darkroom.access_tokens;
+begin
+  select t.* into v_token from darkroom.access_tokens t
+  where t.hash = token_hash and t.revoked_at is null and (t.expires_at is null or t.expires_at > clock_timestamp());
+  if not found then
+    return null;
+  end if;
+  if v_token.last_used_at is null or v_token.last_used_at < clock_timestamp() - interval '1 minute' then
+    update darkroom.access_tokens t set last_used_at = clock_timestamp() where t.id = v_token.id;
+  end if;
+  return jsonb_strip_nulls(jsonb_build_object('role', case v_token.scope when 'worker' then 'worker' else 'authenticated' end,
+    'sub', v_token.owner_id, 'token_id', v_token.id, 'exp', floor(extract(epoch from v_token.expires_at))));
+end
+$$;
+comment on function auth.identify_token is 'Claims for a personal access token.';
+revoke all on function auth.identify_token from public;
+grant execute on function auth.identify_token to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/jwt.sql
+-- The claims of whoever is signed in for this transaction (request.jwt.claims), or null. Anybody may ask.
+create or replace function auth.jwt()
+returns jsonb
+language sql stable
+set search_path = ''
+as $$
+  -- After a transaction that set it, the setting is '' and not null.
+  select nullif(current_setting('request.jwt.claims', true), '')::jsonb
+$$;
+comment on function auth.jwt is 'The claims of who is signed in.';
+revoke all on function auth.jwt from public;
+grant execute on function auth.jwt to anon, authenticated, worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/role.sql
+-- The role in the claims of this transaction, or null. Anybody may ask. Nothing of ours is decided by it: see darkroom.caller_owner.
+create or replace function auth.role()
+returns text
+language sql stable
+set search_path = ''
+as $$
+  select nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role'
+$$;
+comment on function auth.role is 'The role in the claims of who is signed in.';
+revoke all on function auth.role from public;
+grant execute on function auth.role to anon, authenticated, worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/role_limits.sql
+-- The timeouts that were set for the roles of requests (ALTER ROLE ... SET), for the gateway: SET ROLE alone does not apply them. '0' is none.
+create or replace function auth.role_limits()
+returns table (role_name text, statement_timeout text, lock_timeout text, idle_in_transaction_session_timeout text)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  with said as (
+    -- What was set for this database comes before what was set for all.
+    select distinct on (s.setrole, split_part(c, '=', 1)) s.setrole, split_part(c, '=', 1) as name, substr(c, strpos(c, '=') + 1) as value
+    from pg_db_role_setting s, unnest(s.setconfig) c
+    where s.setdatabase in (0, (select d.oid from pg_database d where d.datname = current_database()))
+    order by s.setrole, split_part(c, '=', 1), s.setdatabase desc
+  )
+  select r.rolname::text, coalesce(max(s.value) filter (where s.name = 'statement_timeout'), '0'),
+    coalesce(max(s.value) filter (where s.name = 'lock_timeout'), '0'),
+    coalesce(max(s.value) filter (where s.name = 'idle_in_transaction_session_timeout'), '0')
+  from pg_roles r left join said s on s.setrole = r.oid
+  where r.rolname in ('anon', 'authenticated', 'worker', 'service_role')
+  group by r.rolname
+$$;
+comment on function auth.role_limits is 'Timeouts of the roles of requests.';
+revoke all on function auth.role_limits from public;
+grant execute on function auth.role_limits to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/token_id.sql
+-- The personal access token with which this transaction is signed in, or null. Anybody may ask; row security of workers is built on it.
+create or replace function auth.token_id()
+returns uuid
+language sql stable
+set search_path = ''
+as $$
+  select nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'token_id', '')::uuid
+$$;
+comment on function auth.token_id is 'The personal access token of who is signed in.';
+revoke all on function auth.token_id from public;
+grant execute on function auth.token_id to anon, authenticated, worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/uid.sql
+-- The user who is signed in for this transaction, or null. Anybody may ask; row security is built on it.
+create or replace function auth.uid()
+returns uuid
+language sql stable
+set search_path = ''
+as $$
+  select nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub', '')::uuid
+$$;
+comment on function auth.uid is 'The user who is signed in.';
+revoke all on function auth.uid from public;
+grant execute on function auth.uid to anon, authenticated, worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/account.sql
 -- The newest ledger row of an owner: the account. All fields null when nothing was ever granted.
 create or replace function darkroom.account(p_owner uuid)
@@ -71,6 +189,83 @@ as $$
 $$;
 comment on function darkroom.as_uuid is 'The uuid in a JSON value, or null; never an error.';
 revoke all on function darkroom.as_uuid from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/caller_owner.sql
+-- Whose rows the caller may touch: null means everybody's. The first line of every function that users or workers may call.
+--
+-- The service (a member of service_role, or a superuser): everybody's. A worker: those of the user in its claims, or everybody's when
+-- they name none. Everybody else: those of the user in the claims; raises TD040 when nobody is signed in. The role is the one that was
+-- SET, else the one that logged in: a security definer function does not change either.
+create or replace function darkroom.caller_owner()
+returns uuid
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_role text := coalesce(nullif(current_setting('role'), 'none'), session_user);
+  v_uid uuid;
+begin
+  if pg_has_role(v_role, 'service_role', 'usage') then
+    return null;
+  end if;
+  v_uid := auth.uid();
+  if v_uid is null and not pg_has_role(v_role, 'worker', 'usage') then
+    raise exception 'Not signed in' using errcode = 'TD040', detail = 'This needs a user.',
+      hint = 'Sign in, or set request.jwt.claims in the transaction.';
+  end if;
+  return v_uid;
+end
+$$;
+comment on function darkroom.caller_owner is 'The user whose rows the caller may touch; null: everybody''s.';
+revoke all on function darkroom.caller_owner from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/caller_token.sql
+-- The token that binds what the caller may do as a worker: null for whoever is trusted with every worker's tasks (the service, and
+-- workers that log in to the database). Raises TD041 for callers that are no workers.
+create or replace function darkroom.caller_token()
+returns uuid
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_role text := coalesce(nullif(current_setting('role'), 'none'), session_user);
+begin
+  if pg_has_role(v_role, 'service_role', 'usage') then
+    return null;
+  elsif not pg_has_role(v_role, 'worker', 'usage') then
+    raise exception 'Not allowed' using errcode = 'TD041', detail = 'Only workers may do this.';
+  end if;
+  return auth.token_id();
+end
+$$;
+comment on function darkroom.caller_token is 'The token that the caller works under; null: trusted with every task.';
+revoke all on function darkroom.caller_token from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/caller_worker.sql
+-- The id of a worker by the name that it gives itself. With a token that is the token's own worker of this name, so that nobody can
+-- speak for somebody else's; null when there is none. Without a token the name is the id.
+create or replace function darkroom.caller_worker(p_name text)
+returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_token uuid := darkroom.caller_token();
+begin
+  if v_token is null then
+    return p_name;
+  end if;
+  return (select w.id from public.workers w where w.token_id = v_token and w.name = p_name);
+end
+$$;
+comment on function darkroom.caller_worker is 'Id of one of the caller''s workers, by its name.';
+revoke all on function darkroom.caller_worker from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -271,6 +466,20 @@ revoke all on function darkroom.end_attempt from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/ensure_user.sql
+-- Makes sure that the user who is signed in has a row: the first thing that somebody does whose token another service issued.
+create or replace function darkroom.ensure_user(p_user uuid)
+returns void
+language sql volatile
+set search_path = ''
+as $$
+  insert into public.users (id, email) values (p_user, case when p_user = auth.uid() then auth.jwt() ->> 'email' end) on conflict do nothing
+$$;
+comment on function darkroom.ensure_user is 'Makes a row for a user who signs in by another service.';
+revoke all on function darkroom.ensure_user from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/file_new_task.sql
 -- Deferred trigger after insert on tasks: files the task at COMMIT, so that a long transaction of an app holds its owner's
 -- lock for milliseconds only, and a task that commits late still stands in its place.
@@ -390,6 +599,28 @@ end
 $$;
 comment on function darkroom.fill_generation is 'Sets the owner of a generation from its project.';
 revoke all on function darkroom.fill_generation from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/fill_project.sql
+-- Trigger before insert on projects: whoever is signed in owns what they make; the service names the owner.
+create or replace function darkroom.fill_project()
+returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_caller uuid := darkroom.caller_owner();
+begin
+  if v_caller is not null then
+    new.owner_id := v_caller;
+    perform darkroom.ensure_user(v_caller);
+  end if;
+  return new;
+end
+$$;
+comment on function darkroom.fill_project is 'Sets the owner of a new project.';
+revoke all on function darkroom.fill_project from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -580,31 +811,41 @@ revoke all on function darkroom.lease_end from public;
 -- Locks the owner of a task, then the task, and checks the fence: it must be In Progress under this worker and attempt.
 -- Without worker and attempt the present holder is meant. Raises TD021 (no such task), TD031 (the lease is lost: another attempt,
 -- another worker, or queued again) and TD032 (it has ended).
+-- A caller with a token has only the tasks of its own workers, p_worker being the name it gives itself; other users' tasks are not found.
 -- p_repeat: when this very attempt has ended with that outcome already, the task is returned as it is, not In Progress: the caller
 -- repeats itself, and is answered as before. Looked up under the lock, because the first call may be on its way still.
 create or replace function darkroom.lock_held_task(p_task uuid, p_worker text, p_attempt integer, p_repeat text default null)
 returns public.tasks
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_owner uuid;
   v_task public.tasks;
+  v_token uuid := darkroom.caller_token();
+  v_worker text := p_worker;
+  v_mine boolean;
 begin
   select t.owner_id into v_owner from public.tasks t where t.id = p_task;
-  if not found then
+  if not found or v_owner <> darkroom.caller_owner() then
     raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', p_task);
   end if;
 
   perform darkroom.lock_owner(v_owner);
   select t.* into v_task from public.tasks t where t.id = p_task for update;
 
-  if v_task.status <> 'In Progress' and exists (
+  if v_token is not null then
+    -- An unknown name becomes one that nobody has.
+    v_worker := coalesce(darkroom.caller_worker(p_worker), case when p_worker is not null then '' end);
+    v_mine := exists (select from public.workers w where w.id = v_task.worker_id and w.token_id = v_token);
+  end if;
+
+  if v_task.status <> 'In Progress' and coalesce(v_mine, true) and exists (
        select from public.task_attempts a where a.task_id = p_task and a.attempt = v_task.attempt and a.outcome = p_repeat
-         and a.attempt = coalesce(p_attempt, a.attempt) and a.worker_id = coalesce(p_worker, a.worker_id)) then
+         and a.attempt = coalesce(p_attempt, a.attempt) and a.worker_id = coalesce(v_worker, a.worker_id)) then
     return v_task;
-  elsif v_task.status <> 'In Progress' or p_worker <> v_task.worker_id or p_attempt <> v_task.attempt then
-    perform darkroom.refuse_hold(v_task, p_worker, p_attempt);
+  elsif v_task.status <> 'In Progress' or v_worker <> v_task.worker_id or p_attempt <> v_task.attempt or not coalesce(v_mine, true) then
+    perform darkroom.refuse_hold(v_task, case when v_mine or v_mine is null then v_worker else '' end, p_attempt);
   end if;
   return v_task;
 end
@@ -764,13 +1005,18 @@ revoke all on function darkroom.notify_workers from public;
 -- sql/internal/prepare_task.sql
 -- Trigger before insert on tasks: the one place where a new task is checked, whether it came by create_task or by INSERT.
 -- Owner, cost and all that belongs to a running task are set here; what a client says of them does not count.
--- Raises TD001-TD004 (bad input), TD010 (credits), TD020 (project), TD023 (dependency), TD032 (its orchestrator has ended).
+-- A user makes tasks in their own projects. A worker with a token makes only tasks in the tree of an orchestrator that it runs, which are
+-- free: its price covers them. A user's task in a tree would be free as well, and is refused.
+-- Raises TD001-TD004 (bad input), TD010 (credits), TD020 (project), TD023 (dependency), TD032 (its orchestrator has ended), TD040 (nobody
+-- is signed in), TD041 (a task in a tree that the caller does not run, or a worker's task in none).
 create or replace function darkroom.prepare_task()
 returns trigger
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_caller uuid := darkroom.caller_owner();
+  v_token uuid := case when auth.role() = 'worker' then auth.token_id() end;  -- of a worker; one that logs in has no claims
   c_max_deps constant integer := 500;
   v_type public.task_types;
   v_orchestrator public.tasks;
@@ -778,7 +1024,7 @@ declare
   v_available numeric;
 begin
   select p.owner_id into new.owner_id from public.projects p where p.id = new.project_id;
-  if not found then
+  if not found or new.owner_id <> v_caller then
     raise exception 'Project not found' using errcode = 'TD020', detail = format('There is no project %s.', new.project_id);
   end if;
 
@@ -815,6 +1061,11 @@ begin
         hint = 'Only a running orchestrator can have new tasks in its tree.';
     end if;
     new.orchestrator_task_id := v_orchestrator.id;
+  end if;
+  if v_token is not null and coalesce(new.orchestrator_task_id <> all (darkroom.tasks_of_worker()), true)
+     or v_token is null and v_caller is not null and new.orchestrator_task_id is not null then
+    raise exception 'Not allowed' using errcode = 'TD041',
+      detail = 'Only the worker that runs an orchestrator adds tasks to its tree, and it adds no others.';
   end if;
 
   -- The orchestrator's price covers its tree.
@@ -949,6 +1200,24 @@ revoke all on function darkroom.refuse_hold from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/refuse_tokens.sql
+-- Raises TD041 for callers with a token: what follows concerns all workers, and is for those that log in to the database.
+create or replace function darkroom.refuse_tokens()
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if darkroom.caller_token() is not null then
+    raise exception 'Not allowed' using errcode = 'TD041', detail = 'This is not for workers with a token.';
+  end if;
+end
+$$;
+comment on function darkroom.refuse_tokens is 'Raises TD041 for callers with a token.';
+revoke all on function darkroom.refuse_tokens from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/release_dependents.sql
 -- Files what waited for a task that is now Complete, where it waits for nothing else. The caller holds the owner's lock.
 create or replace function darkroom.release_dependents(p_done uuid)
@@ -972,6 +1241,26 @@ end
 $$;
 comment on function darkroom.release_dependents is 'Files what waited for a completed task; the caller holds the owner''s lock.';
 revoke all on function darkroom.release_dependents from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/remember_deleted_generation.sql
+-- Trigger after delete on generations: notes that the task had one, so that none is missed and none is made again.
+create or replace function darkroom.remember_deleted_generation()
+returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if old.source_task_id is not null then
+    insert into darkroom.deleted_generations (task_id, owner_id, generation_id) values (old.source_task_id, old.owner_id, old.id)
+    on conflict do nothing;
+  end if;
+  return null;
+end
+$$;
+comment on function darkroom.remember_deleted_generation is 'Notes that a task''s generation was deleted.';
+revoke all on function darkroom.remember_deleted_generation from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -1069,6 +1358,30 @@ revoke all on function darkroom.ring_event_bell from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/tasks_of_worker.sql
+-- The tasks that a worker's token may see: those that its workers run, the trees of orchestrators among them, and what they wait for.
+-- Row security of tasks is built on it, so it must not raise. Empty without a token.
+create or replace function darkroom.tasks_of_worker()
+returns uuid[]
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  with held as (
+    select t.id, t.task_type, t.dependant_on from public.tasks t
+    where t.status = 'In Progress' and t.worker_id in (select w.id from public.workers w where w.token_id = auth.token_id())
+  )
+  select coalesce(array_agg(v.id), '{}') from (
+    select h.id from held h
+    union select c.id from held h join public.tasks c on c.orchestrator_task_id = h.id where h.task_type = 'travel_orchestrator'
+    union select unnest(h.dependant_on) from held h
+  ) v
+$$;
+comment on function darkroom.tasks_of_worker is 'Tasks that the caller''s token may see.';
+revoke all on function darkroom.tasks_of_worker from public;
+grant execute on function darkroom.tasks_of_worker to worker;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/unpark_lanes.sql
 -- Puts the lanes that the owner can pay for back in the claim's sight. The caller holds the owner's lock.
 -- Rows that stand locked belong to a claim that waits for that lock and decides anew.
@@ -1115,6 +1428,7 @@ declare
   v_task public.tasks;
   v_count integer := 0;
 begin
+  perform darkroom.refuse_tokens();
   for v_due in
     select d.owner_id, d.task_id from darkroom.task_delayed d where d.run_after <= clock_timestamp()
     order by d.run_after limit admit_due_tasks.max_tasks
@@ -1273,6 +1587,7 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  perform darkroom.refuse_tokens();
   if (select b.last_value from darkroom.event_bell b) <> 2 then
     perform setval('darkroom.event_bell', 2);
   end if;
@@ -1340,14 +1655,15 @@ end
 $$;
 comment on function public.calculate_task_cost is 'Price of a task in credits.';
 revoke all on function public.calculate_task_cost from public;
-grant execute on function public.calculate_task_cost to service_role;
+grant execute on function public.calculate_task_cost to anon, authenticated, worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
 -- sql/cancel_task.sql
 -- Cancels a Queued or running task, with its tree; what waits for it fails. Holds are released, nothing is charged, and a running
 -- worker is told at once and at its next heartbeat. Returns the task; a task that is Cancelled already is returned as it is.
--- Raises TD021 (no such task), TD032 (it is Complete or Failed).
+-- Raises TD021 (no such task that the caller may cancel), TD032 (it is Complete or Failed). A worker with a token may cancel what it runs
+-- and the tree of an orchestrator that it runs.
 create or replace function public.cancel_task(task_id uuid, reason text default null)
 returns public.tasks
 language plpgsql volatile security definer
@@ -1359,7 +1675,8 @@ declare
   v_task public.tasks;
 begin
   select t.owner_id into v_owner from public.tasks t where t.id = cancel_task.task_id;
-  if not found then
+  if not found or v_owner <> darkroom.caller_owner()
+     or auth.token_id() is not null and auth.role() = 'worker' and cancel_task.task_id <> all (darkroom.tasks_of_worker()) then
     raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', cancel_task.task_id);
   end if;
   perform darkroom.lock_owner(v_owner);
@@ -1378,7 +1695,7 @@ end
 $$;
 comment on function public.cancel_task is 'Cancels a task and its tree; nothing is charged.';
 revoke all on function public.cancel_task from public;
-grant execute on function public.cancel_task to worker, service_role;
+grant execute on function public.cancel_task to authenticated, worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -1410,6 +1727,8 @@ grant execute on function public.claim_next_task to worker, service_role;
 -- task_types: the only types wanted now, of those the worker registered, such as those it has a free slot for; null: all of them.
 -- A worker that finds none of them is woken by the next task of any type.
 --
+-- A worker with a user's token gets only tasks of that user.
+--
 -- The queue is a hint (darkroom.task_ready), the row is the truth: all is decided again under the owner's lock. It waits for that
 -- lock 250 ms at most, and only while it holds no other; then it takes somebody else's task.
 -- Raises TD003 (max_tasks), TD022 (unknown worker), TD050 (isolation). Workers may call it.
@@ -1425,6 +1744,8 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
+  v_owner_only uuid := darkroom.caller_owner();
+  v_worker text := darkroom.caller_worker(claim_next_tasks.worker_id);
   -- While a lane has a backlog, its window holds 8 rows or more (refill_lane): so the oldest 8 tasks stand in ready, and rounds of
   -- that many keep a batch in exact order.
   c_round constant integer := 8;
@@ -1455,7 +1776,7 @@ begin
   from public.workers w left join public.task_types ty
     on (ty.route = 'any' or ty.route = any (w.capabilities)) and (w.task_types is null or ty.name = any (w.task_types))
       and (claim_next_tasks.task_types is null or ty.name = any (claim_next_tasks.task_types))
-  where w.id = claim_next_tasks.worker_id;
+  where w.id = v_worker;
   if v_types is null then
     raise exception 'Unknown worker' using errcode = 'TD022',
       detail = format('No worker "%s" is registered.', left(claim_next_tasks.worker_id, 200)), hint = 'Call register_worker first.';
@@ -1466,7 +1787,13 @@ begin
     v_want := least(c_round, max_tasks - v_total);
     v_mark := timestamptz 'epoch' + (select m.last_value from darkroom.ready_mark m) * interval '1 microsecond';
     v_picked := '{}';
-    for v_head in
+    if v_owner_only is not null then
+      select coalesce(array_agg(l.r), '{}') into v_picked
+      from (select r from darkroom.task_ready r
+            where r.owner_id = v_owner_only and r.task_type = any (v_types) and not r.parked and r.owner_id <> all (v_busy)
+            order by r.created_at, r.job_no limit v_want
+            for update skip locked) l;
+    else for v_head in
       select ty.name, h.created_at, h.job_no
       from unnest(v_types) as ty (name)
       cross join lateral (select r.created_at, r.job_no from darkroom.task_ready r
@@ -1488,6 +1815,7 @@ begin
         from (select f as r from unnest(v_picked || v_found) f order by f.created_at, f.job_no limit v_want) m;
       end if;
     end loop;
+    end if;
 
     if cardinality(v_picked) = 0 then
       -- Nothing there. Ask to be woken, then look once more: what came in between has rung no bell.
@@ -1523,7 +1851,7 @@ begin
       cross join lateral (select l.* from public.credit_ledger l where l.owner_id = o.owner_id order by l.seq desc limit 1) a
     ), claimed as (
       update public.tasks t
-      set status = 'In Progress', worker_id = claim_next_tasks.worker_id, claimed_at = clock_timestamp(), attempt = t.attempt + 1,
+      set status = 'In Progress', worker_id = v_worker, claimed_at = clock_timestamp(), attempt = t.attempt + 1,
           progress = null, run_after = null, updated_at = clock_timestamp()
       from mine m left join accounts a on a.owner_id = m.owner_id
       where t.id = m.task_id and t.status = 'Queued' and (m.cost = 0 or m.upto <= a.balance_after - a.held_after)
@@ -1593,8 +1921,8 @@ grant execute on function public.claim_next_tasks to worker, service_role;
 --
 -- worker_id and attempt are the fence, as the claim gave them. Without them the present holder is meant: only for callers that
 -- cannot know them. A repeat by the same attempt answers as the first did and changes nothing.
--- Raises TD003 (metadata is no object), TD006 (no output_location), TD021 (no such task), TD031 (lease
--- lost) and TD032 (it has ended otherwise). Writes tasks, task_attempts, credit_ledger, generations, shot_generations, the queue.
+-- With a token, an output in our own storage must lie in the folder of the task's owner. Raises TD003 (metadata is no object), TD006 (no output_location), TD021 (no such task), TD031 (lease
+-- lost) and TD032 (it has ended otherwise), TD041 (somebody else's file). Writes tasks, task_attempts, credit_ledger, generations, shot_generations, the queue.
 create or replace function public.complete_task(
   task_id uuid, output_location text, worker_id text default null, attempt integer default null,
   metadata jsonb default '{}', thumbnail_url text default null)
@@ -1606,6 +1934,8 @@ as $$
 declare
   v_before public.tasks;
   v_task public.tasks;
+  v_ours constant text := '/storage/v1/object/public/image_uploads/';
+  v_url text;
 begin
   -- guard
   if jsonb_typeof(coalesce(complete_task.metadata, '{}')) <> 'object' or octet_length(complete_task.metadata::text) > 65536 then
@@ -1625,6 +1955,13 @@ begin
     end if;
     return v_before;
   end if;
+
+  foreach v_url in array array[complete_task.output_location, complete_task.thumbnail_url] loop
+    if strpos(v_url, v_ours) > 0 and darkroom.caller_token() is not null
+       and not starts_with(substr(v_url, strpos(v_url, v_ours) + length(v_ours)), v_before.owner_id || '/') then
+      raise exception 'Not allowed' using errcode = 'TD041', detail = 'The output lies in somebody else''s folder.';
+    end if;
+  end loop;
 
   -- write
   update public.tasks t
@@ -1688,6 +2025,62 @@ grant execute on function public.complete_tasks to worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/create_access_token.sql
+-- Makes a personal access token and returns it. `token` is shown this once: only its hash is kept.
+-- scope: 'worker' runs tasks of that user ("my own GPU"); 'user' acts as the user. user_id: null for the caller; the service names
+-- any user, or with scope 'worker' and null nobody: that worker runs everybody's tasks. expires_in: null for no end.
+-- Raises TD003 (scope, label over 200 characters, or a time that is not ahead; or over 100 tokens), TD025 (no such user), TD040, TD041.
+create or replace function public.create_access_token(
+  scope text, label text default '', expires_in interval default null, user_id uuid default null)
+returns public.new_access_token
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  c_most constant integer := 100;
+  v_caller uuid := darkroom.caller_owner();
+  v_owner uuid := coalesce(create_access_token.user_id, v_caller);
+  -- 244 random bits of PostgreSQL's strong generator.
+  v_secret text := replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '');
+  v_token darkroom.access_tokens;
+begin
+  if auth.token_id() is not null then
+    raise exception 'Not allowed' using errcode = 'TD041', detail = 'A token cannot make tokens.', hint = 'Sign in with a password.';
+  elsif coalesce(create_access_token.scope, '') not in ('worker', 'user') or length(create_access_token.label) > 200
+     or create_access_token.expires_in <= interval '0' or (v_owner is null and create_access_token.scope <> 'worker') then
+    raise exception 'Invalid params' using errcode = 'TD003',
+      detail = 'scope must be worker or user, label short, expires_in ahead, and a token of scope user needs a user.';
+  elsif v_caller <> v_owner then
+    raise exception 'User not found' using errcode = 'TD025', detail = format('There is no user %s.', v_owner);
+  elsif v_caller is not null then
+    perform darkroom.ensure_user(v_caller);
+  elsif v_owner is not null and not exists (select from public.users u where u.id = v_owner) then
+    raise exception 'User not found' using errcode = 'TD025', detail = format('There is no user %s.', v_owner);
+  end if;
+  if v_owner is not null then
+    perform darkroom.lock_owner(v_owner);
+    if (select count(*) from darkroom.access_tokens t
+        where t.owner_id = v_owner and t.revoked_at is null and (t.expires_at is null or t.expires_at > clock_timestamp())) >= c_most then
+      raise exception 'Invalid params' using errcode = 'TD003', detail = format('A user may have up to %s tokens.', c_most),
+        hint = 'Revoke those that are not used.';
+    end if;
+  end if;
+
+  v_secret := 'dr_' || create_access_token.scope || '_' || v_secret;
+  insert into darkroom.access_tokens as t (owner_id, scope, label, prefix, hash, expires_at)
+  values (v_owner, create_access_token.scope, coalesce(create_access_token.label, ''), left(v_secret, length(create_access_token.scope) + 12),
+          sha256(convert_to(v_secret, 'UTF8')), clock_timestamp() + create_access_token.expires_in)
+  returning t.* into v_token;
+  return (v_token.id, v_secret, v_token.scope, v_token.label, v_token.expires_at)::public.new_access_token;
+end
+$$;
+comment on function public.create_access_token is 'Makes a personal access token, shown once.';
+revoke all on function public.create_access_token from public;
+grant execute on function public.create_access_token to authenticated, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/create_generation_on_task_complete.sql
 -- Trigger before update on tasks, when status is Complete and generation_created is false: makes the generation of a
 -- finished task, links it to its shot, and sets generation_created. BEFORE, so that the flag is part of the same row version;
@@ -1745,32 +2138,36 @@ revoke all on function public.create_generation_on_task_complete from public;
 
 -- +goose StatementBegin
 -- sql/create_project.sql
--- Makes a project of a user and returns it. Raises TD025 (no such user).
-create or replace function public.create_project(user_id uuid, name text default '')
+-- Makes a project of a user, by default the caller's, and returns it. Raises TD025 (no such user, or not the caller), TD040.
+create or replace function public.create_project(user_id uuid default null, name text default '')
 returns public.projects
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
+  v_caller uuid := darkroom.caller_owner();
+  v_owner uuid := coalesce(create_project.user_id, v_caller);
   v_project public.projects;
 begin
-  if not exists (select from public.users u where u.id = create_project.user_id) then
-    raise exception 'User not found' using errcode = 'TD025', detail = format('There is no user %s.', create_project.user_id);
+  if v_caller = v_owner then
+    perform darkroom.ensure_user(v_caller);
+  elsif v_owner is null or v_caller is not null or not exists (select from public.users u where u.id = v_owner) then
+    raise exception 'User not found' using errcode = 'TD025', detail = format('There is no user %s.', v_owner);
   end if;
-  insert into public.projects as p (owner_id, name) values (create_project.user_id, left(coalesce(create_project.name, ''), 200))
+  insert into public.projects as p (owner_id, name) values (v_owner, left(coalesce(create_project.name, ''), 200))
   returning p.* into v_project;
   return v_project;
 end
 $$;
 comment on function public.create_project is 'Makes a project of a user.';
 revoke all on function public.create_project from public;
-grant execute on function public.create_project to service_role;
+grant execute on function public.create_project to authenticated, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
 -- sql/create_shot.sql
--- Makes a shot in a project and returns it. Raises TD020 (no such project).
+-- Makes a shot in a project and returns it. Raises TD020 (no such project of the caller's), TD040.
 create or replace function public.create_shot(project_id uuid, name text default '')
 returns public.shots
 language plpgsql volatile security definer
@@ -1778,9 +2175,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
+  v_caller uuid := darkroom.caller_owner();
   v_shot public.shots;
 begin
-  if not exists (select from public.projects p where p.id = create_shot.project_id) then
+  if not exists (select from public.projects p where p.id = create_shot.project_id and p.owner_id = coalesce(v_caller, p.owner_id)) then
     raise exception 'Project not found' using errcode = 'TD020', detail = format('There is no project %s.', create_shot.project_id);
   end if;
   insert into public.shots as s (project_id, name) values (create_shot.project_id, left(coalesce(create_shot.name, ''), 200))
@@ -1790,7 +2188,7 @@ end
 $$;
 comment on function public.create_shot is 'Makes a shot in a project.';
 revoke all on function public.create_shot from public;
-grant execute on function public.create_shot to service_role;
+grant execute on function public.create_shot to authenticated, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -1800,7 +2198,8 @@ grant execute on function public.create_shot to service_role;
 --
 -- Idempotent: the same task_id or idempotency_key with the same body returns the task that is there; with another body TD030.
 -- Raises TD001 missing fields, TD002 unknown type, TD003 invalid params, TD004 too large or deep, TD010 insufficient credits,
--- TD020 no such project, TD023 invalid dependency, TD032 its orchestrator has ended.
+-- TD020 no such project of the caller's, TD023 invalid dependency, TD032 its orchestrator has ended, TD040 and TD041 (see
+-- darkroom.prepare_task).
 -- One transaction creates for one owner, or in order of owner ids. Writes tasks (and at commit the queue).
 create or replace function public.create_task(
   project_id uuid, tool_id text default null, input jsonb default null, task_id uuid default null, task_type text default null,
@@ -1811,6 +2210,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
+  v_caller uuid := darkroom.caller_owner();
   v_type public.task_types;
   v_params jsonb := coalesce(create_task.params, create_task.input);
   v_deps uuid[] := nullif(create_task.dependant_on, '{}');
@@ -1822,6 +2222,10 @@ begin
     raise exception 'Missing required fields' using errcode = 'TD001', detail = 'idempotency_key must have 1 to 200 characters.';
   end if;
   v_type := darkroom.resolve_task_type(create_task.tool_id, create_task.task_type);
+
+  if not exists (select from public.projects p where p.id = create_task.project_id and p.owner_id = coalesce(v_caller, p.owner_id)) then
+    raise exception 'Project not found' using errcode = 'TD020', detail = format('There is no project %s.', create_task.project_id);
+  end if;
 
   -- A repeat is answered before prices and credits are looked at: they may have changed since.
   select t.* into v_task from public.tasks t where t.id = create_task.task_id;
@@ -1859,7 +2263,7 @@ end
 $$;
 comment on function public.create_task is 'Creates one task, Queued, after checking it and the credits.';
 revoke all on function public.create_task from public;
-grant execute on function public.create_task to worker, service_role;
+grant execute on function public.create_task to authenticated, worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -1887,7 +2291,7 @@ end
 $$;
 comment on function public.create_tasks is 'Creates several tasks, all or none.';
 revoke all on function public.create_tasks from public;
-grant execute on function public.create_tasks to worker, service_role;
+grant execute on function public.create_tasks to authenticated, worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -2032,34 +2436,36 @@ grant execute on function public.fail_task to worker, service_role;
 
 -- +goose StatementBegin
 -- sql/get_credits.sql
--- The account of a user: balance, what running tasks hold of it, and what is available. Zeros when nothing was ever granted.
--- Raises TD025 (no such user).
-create or replace function public.get_credits(user_id uuid)
+-- The account of a user, by default the caller's: balance, what running tasks hold of it, and what is available. Zeros when nothing was ever granted.
+-- Raises TD025 (no such user, or not the caller), TD040.
+create or replace function public.get_credits(user_id uuid default null)
 returns public.credit_account
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
+  v_caller uuid := darkroom.caller_owner();
+  v_user uuid := coalesce(get_credits.user_id, v_caller);
   v_entry public.credit_ledger;
 begin
-  if not exists (select from public.users u where u.id = get_credits.user_id) then
-    raise exception 'User not found' using errcode = 'TD025', detail = format('There is no user %s.', get_credits.user_id);
+  if v_user is null or v_user <> v_caller or v_caller is null and not exists (select from public.users u where u.id = v_user) then
+    raise exception 'User not found' using errcode = 'TD025', detail = format('There is no user %s.', v_user);
   end if;
-  v_entry := darkroom.account(get_credits.user_id);
-  return (get_credits.user_id, coalesce(v_entry.balance_after, 0), coalesce(v_entry.held_after, 0),
+  v_entry := darkroom.account(v_user);
+  return (v_user, coalesce(v_entry.balance_after, 0), coalesce(v_entry.held_after, 0),
           coalesce(v_entry.balance_after - v_entry.held_after, 0))::public.credit_account;
 end
 $$;
 comment on function public.get_credits is 'Balance, held and available credits of a user.';
 revoke all on function public.get_credits from public;
-grant execute on function public.get_credits to service_role;
+grant execute on function public.get_credits to authenticated, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
 -- sql/get_dependency_outputs.sql
 -- What the tasks that this one waits for have made, in the order of dependant_on. No row: it waits for none.
--- Raises TD021 (no such task).
+-- Raises TD021 (no such task, or with a token: none that it runs).
 create or replace function public.get_dependency_outputs(task_id uuid)
 returns setof public.dependency_output
 language plpgsql stable security definer
@@ -2070,7 +2476,7 @@ declare
   v_deps uuid[];
 begin
   select t.dependant_on into v_deps from public.tasks t where t.id = get_dependency_outputs.task_id;
-  if not found then
+  if not found or darkroom.caller_token() is not null and get_dependency_outputs.task_id <> all (darkroom.tasks_of_worker()) then
     raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', get_dependency_outputs.task_id);
   end if;
   return query
@@ -2086,7 +2492,7 @@ grant execute on function public.get_dependency_outputs to worker, service_role;
 
 -- +goose StatementBegin
 -- sql/get_task.sql
--- One task. Raises TD021 (no such task).
+-- One task. Raises TD021 (no such task of the caller's), TD040.
 create or replace function public.get_task(task_id uuid)
 returns public.tasks
 language plpgsql stable security definer
@@ -2097,7 +2503,7 @@ declare
   v_task public.tasks;
 begin
   select t.* into v_task from public.tasks t where t.id = get_task.task_id;
-  if not found then
+  if not found or v_task.owner_id <> darkroom.caller_owner() then
     raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', get_task.task_id);
   end if;
   return v_task;
@@ -2105,7 +2511,7 @@ end
 $$;
 comment on function public.get_task is 'One task.';
 revoke all on function public.get_task from public;
-grant execute on function public.get_task to service_role;
+grant execute on function public.get_task to authenticated, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -2165,6 +2571,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
+  v_worker text := darkroom.caller_worker(heartbeat_worker.worker_id);
   v_names uuid[];
 begin
   if running is not null then
@@ -2180,7 +2587,7 @@ begin
 
   update public.workers w
   set last_heartbeat = clock_timestamp(), running = v_names, info = coalesce(heartbeat_worker.info, w.info)
-  where w.id = heartbeat_worker.worker_id;
+  where w.id = v_worker;
   if not found then
     raise exception 'Unknown worker' using errcode = 'TD022',
       detail = format('No worker "%s" is registered.', left(heartbeat_worker.worker_id, 200)), hint = 'Call register_worker first.';
@@ -2191,7 +2598,7 @@ begin
     from jsonb_array_elements(running) r where jsonb_typeof(r -> 'progress') = 'object'
   ), mine as (
     select t.id, s.progress from said s join public.tasks t on t.id = s.id
-    where t.status = 'In Progress' and t.worker_id = heartbeat_worker.worker_id and t.attempt = s.attempt
+    where t.status = 'In Progress' and t.worker_id = v_worker and t.attempt = s.attempt
       and t.progress is distinct from s.progress
     for update of t skip locked
   )
@@ -2201,7 +2608,7 @@ begin
   select s.id, s.attempt, case when t.status in ('Complete', 'Failed', 'Cancelled') and t.attempt = s.attempt then 'cancelled' else 'lost' end
   from (select darkroom.as_uuid(r -> 'task_id') as id, (r ->> 'attempt')::integer as attempt from jsonb_array_elements(running) r) s
   left join public.tasks t on t.id = s.id
-  where t.id is null or t.status <> 'In Progress' or t.worker_id <> heartbeat_worker.worker_id or t.attempt <> s.attempt;
+  where t.id is null or t.status <> 'In Progress' or t.worker_id <> v_worker or t.attempt <> s.attempt;
 end
 $$;
 comment on function public.heartbeat_worker is 'Says that a worker is alive; returns the tasks it must stop.';
@@ -2210,9 +2617,32 @@ grant execute on function public.heartbeat_worker to worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/list_access_tokens.sql
+-- The caller's tokens, newest first, without their secrets; the service sees those of user_id, or all. No row: there are none.
+create or replace function public.list_access_tokens(user_id uuid default null)
+returns setof public.access_token
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_owner uuid := coalesce(darkroom.caller_owner(), list_access_tokens.user_id);
+begin
+  return query
+  select t.id, t.owner_id, t.scope, t.label, t.prefix, t.created_at, t.expires_at, t.revoked_at, t.last_used_at
+  from darkroom.access_tokens t where t.owner_id = v_owner or v_owner is null
+  order by t.created_at desc, t.id;
+end
+$$;
+comment on function public.list_access_tokens is 'Personal access tokens, without their secrets.';
+revoke all on function public.list_access_tokens from public;
+grant execute on function public.list_access_tokens to authenticated, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/list_generations.sql
 -- The gallery of a project, or of one shot of it, newest first. older_than: created_at of the last one seen, to read on.
--- No row: there is none (any more). Raises TD020 (no such project), TD003 (max_rows not 1 to 1000).
+-- No row: there is none (any more). Raises TD020 (no such project of the caller's), TD003 (max_rows not 1 to 1000), TD040.
 create or replace function public.list_generations(
   project_id uuid, shot_id uuid default null, max_rows integer default 100, older_than timestamptz default null)
 returns setof public.generations
@@ -2220,10 +2650,13 @@ language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+  v_caller uuid := darkroom.caller_owner();
 begin
   if max_rows is null or max_rows not between 1 and 1000 then
     raise exception 'Invalid params' using errcode = 'TD003', detail = 'max_rows must be 1 to 1000.';
-  elsif not exists (select from public.projects p where p.id = list_generations.project_id) then
+  elsif not exists (
+      select from public.projects p where p.id = list_generations.project_id and p.owner_id = coalesce(v_caller, p.owner_id)) then
     raise exception 'Project not found' using errcode = 'TD020', detail = format('There is no project %s.', list_generations.project_id);
   end if;
   return query
@@ -2237,7 +2670,7 @@ end
 $$;
 comment on function public.list_generations is 'The gallery of a project or shot, newest first.';
 revoke all on function public.list_generations from public;
-grant execute on function public.list_generations to service_role;
+grant execute on function public.list_generations to authenticated, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -2258,6 +2691,7 @@ declare
   c_uuid constant text := '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}';
   v_over text[];
 begin
+  perform darkroom.refuse_tokens();
   with given as materialized (
     select distinct f.folder, split_part(f.folder, '/', 1)::uuid as owner_id, split_part(f.folder, '/', 3)::uuid as task_id,
       split_part(f.folder, '/', 4)::integer as attempt
@@ -2326,6 +2760,7 @@ grant execute on function public.process_completed_task to worker, service_role;
 -- capabilities: routes it serves besides 'any' (travel types want wan2gp). task_types: the only types it wants; null for all that
 -- its capabilities allow. if_unknown: leaves a worker that is known as it is, for callers that see only its claims.
 -- lease_timeout: how long it may be silent; 30 minutes unless it sends heartbeats more often. info: what it says of itself, for people.
+-- A caller with a token has workers of its own: others may have the same name, and a user's run only that user's tasks.
 -- Raises TD002 for a task type that is not in the table, TD003 for an id, a list or a lease out of bounds. Writes workers, and the
 -- tasks it held.
 create or replace function public.register_worker(
@@ -2338,6 +2773,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
+  c_most constant integer := 100;
+  v_owner uuid := darkroom.caller_owner();
+  v_token uuid := darkroom.caller_token();
+  v_id text := register_worker.worker_id;
   v_lease interval := coalesce(register_worker.lease_timeout, interval '30 minutes');
   v_worker public.workers;
   v_held record;
@@ -2357,30 +2796,46 @@ begin
       hint = 'Add a row to the table task_types, or do not offer to run it.';
   end if;
 
-  if register_worker.if_unknown then
-    insert into public.workers as w (id, capabilities, task_types, lease_timeout, info)
-    values (register_worker.worker_id, coalesce(register_worker.capabilities, '{}'), register_worker.task_types, v_lease,
-            coalesce(register_worker.info, '{}'))
-    on conflict (id) do nothing;
-    select w.* into v_worker from public.workers w where w.id = register_worker.worker_id;
-    return v_worker;
+  -- A token's worker has the id of its name, or where that is taken one that nobody else can have.
+  if v_token is not null then
+    v_id := (select w.id from public.workers w where w.token_id = v_token and w.name = register_worker.worker_id);
+    if v_id is null then
+      if (select count(*) from public.workers w where w.token_id = v_token) >= c_most then
+        raise exception 'Invalid params' using errcode = 'TD003', detail = format('A token may have up to %s workers.', c_most),
+          hint = 'Give workers names that stay the same when they start anew.';
+      end if;
+      v_id := register_worker.worker_id;
+      if exists (select from public.workers w where w.id = v_id) then
+        v_id := v_id || '#' || left(v_token::text, 18);
+      end if;
+    end if;
   end if;
 
-  insert into public.workers as w (id, capabilities, task_types, lease_timeout, info, running, last_heartbeat)
-  values (register_worker.worker_id, coalesce(register_worker.capabilities, '{}'), register_worker.task_types,
-          v_lease, coalesce(register_worker.info, '{}'), '{}', clock_timestamp())
+  insert into public.workers as w (id, token_id, name, owner_id, capabilities, task_types, lease_timeout, info, running, last_heartbeat)
+  values (v_id, v_token, case when v_token is not null then register_worker.worker_id end, v_owner,
+          coalesce(register_worker.capabilities, '{}'), register_worker.task_types, v_lease, coalesce(register_worker.info, '{}'),
+          case when not register_worker.if_unknown then '{}'::uuid[] end, case when not register_worker.if_unknown then clock_timestamp() end)
   on conflict (id) do update
   set capabilities = excluded.capabilities, task_types = excluded.task_types, lease_timeout = excluded.lease_timeout,
       info = excluded.info, running = '{}', last_heartbeat = excluded.last_heartbeat
+  where w.token_id is not distinct from excluded.token_id and not register_worker.if_unknown
   returning w.* into v_worker;
+  if not found then
+    select w.* into v_worker from public.workers w where w.id = v_id and w.token_id is not distinct from v_token;
+    if not found then
+      raise exception 'Invalid params' using errcode = 'TD003', detail = format('Another worker has the id "%s".', v_id),
+        hint = 'Give this one another id.';
+    end if;
+    return v_worker;
+  end if;
 
   for v_held in
     select t.owner_id, t.id from public.tasks t
-    where t.worker_id = register_worker.worker_id and t.status = 'In Progress' order by t.owner_id, t.id
+    where t.worker_id = v_id and t.status = 'In Progress' order by t.owner_id, t.id
   loop
     perform darkroom.lock_owner(v_held.owner_id);
     select t.* into v_task from public.tasks t
-    where t.id = v_held.id and t.status = 'In Progress' and t.worker_id = register_worker.worker_id for update;
+    where t.id = v_held.id and t.status = 'In Progress' and t.worker_id = v_id for update;
     if found and not darkroom.has_live_children(v_task.id) then
       perform darkroom.requeue_task(v_task, 'lost', format('Worker %s started anew and lost it.', v_task.worker_id));
     end if;
@@ -2458,20 +2913,21 @@ as $$
 #variable_conflict use_column
 declare
   v_task public.tasks;
+  v_worker text := darkroom.caller_worker(report_progress.worker_id);
 begin
   if progress is null or jsonb_typeof(progress) <> 'object' or octet_length(progress::text) > 4096 then
     raise exception 'Invalid params' using errcode = 'TD003', detail = 'progress must be a JSON object of up to 4 kB.';
   end if;
   update public.tasks t set progress = report_progress.progress, updated_at = clock_timestamp()
   where t.id = report_progress.task_id and t.status = 'In Progress'
-    and t.worker_id = report_progress.worker_id and t.attempt = report_progress.attempt;
+    and t.worker_id = v_worker and t.attempt = report_progress.attempt;
   if not found then
     -- The update may have locked the row before it found it changed: the owner's lock, which comes first, must not be taken now.
     select t.* into v_task from public.tasks t where t.id = report_progress.task_id;
-    if not found then
+    if not found or v_task.owner_id <> darkroom.caller_owner() then
       raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', report_progress.task_id);
     end if;
-    perform darkroom.refuse_hold(v_task, coalesce(report_progress.worker_id, ''), coalesce(report_progress.attempt, 0));
+    perform darkroom.refuse_hold(v_task, coalesce(v_worker, ''), coalesce(report_progress.attempt, 0));
   end if;
 end
 $$;
@@ -2500,6 +2956,7 @@ declare
   v_due record;
   v_task public.tasks;
 begin
+  perform darkroom.refuse_tokens();
   update darkroom.lease_watch l
   set last_run = v_now, resumed_at = case when l.last_run < v_now - c_gap then v_now else l.resumed_at end
   returning l.resumed_at into v_resumed;
@@ -2530,6 +2987,35 @@ grant execute on function public.requeue_expired_tasks to worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/revoke_access_token.sql
+-- Ends a personal access token: the gateway refuses it within 5 seconds. Returns it; one that was revoked already stays as it is.
+-- What its workers run is given to others when the lease is over. Raises TD026 (no such token of the caller's), TD040.
+create or replace function public.revoke_access_token(token_id uuid)
+returns public.access_token
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_caller uuid := darkroom.caller_owner();
+  v_token darkroom.access_tokens;
+begin
+  update darkroom.access_tokens t set revoked_at = coalesce(t.revoked_at, clock_timestamp())
+  where t.id = revoke_access_token.token_id and (v_caller is null or t.owner_id = v_caller)
+  returning t.* into v_token;
+  if not found then
+    raise exception 'Token not found' using errcode = 'TD026', detail = format('There is no token %s.', revoke_access_token.token_id);
+  end if;
+  return (v_token.id, v_token.owner_id, v_token.scope, v_token.label, v_token.prefix, v_token.created_at, v_token.expires_at,
+          v_token.revoked_at, v_token.last_used_at)::public.access_token;
+end
+$$;
+comment on function public.revoke_access_token is 'Ends a personal access token.';
+revoke all on function public.revoke_access_token from public;
+grant execute on function public.revoke_access_token to authenticated, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/sweep_tasks.sql
 -- The slow repair behind everything: looks at the oldest Queued tasks and at all hints, and calls admit_tasks for the owners where
 -- something does not fit; makes missing generations. To be called about once a minute. Returns what it looked at and mended:
@@ -2544,6 +3030,7 @@ declare
   v_owner uuid;
   v_report public.sweep_report := (0, 0, 0);
 begin
+  perform darkroom.refuse_tokens();
   -- first, because it waits for owners, in their order: afterwards none is waited for
   select count(*)::integer into v_report.admitted from public.repair_generations(null, 1000);
 
@@ -2631,6 +3118,7 @@ declare
   v_oldest timestamptz;
   v_now timestamptz := clock_timestamp();
 begin
+  perform darkroom.refuse_tokens();
   if not pg_try_advisory_xact_lock(c_mark_lock) then
     return false;
   end if;
@@ -2710,6 +3198,7 @@ union all
 select 3, t.owner_id, t.id, format('%s generations', count(g.*))
 from result_bearing t left join public.generations g on g.source_task_id = t.id
 where t.status = 'Complete' and btrim(t.output_location) <> ''
+  and not exists (select from darkroom.deleted_generations d where d.task_id = t.id)
 group by t.owner_id, t.id having count(g.*) <> 1
 union all
 select 3, g.owner_id, g.source_task_id, 'generation of a task that is not Complete with an output, or not of its project'
@@ -2799,6 +3288,10 @@ drop function public.sweep_tasks(integer);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function public.revoke_access_token(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function public.requeue_expired_tasks(integer);
 -- +goose StatementEnd
 
@@ -2828,6 +3321,10 @@ drop function public.orphaned_outputs(text[]);
 
 -- +goose StatementBegin
 drop function public.list_generations(uuid,uuid,integer,timestamp with time zone);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.list_access_tokens(uuid);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -2883,6 +3380,10 @@ drop function public.create_generation_on_task_complete();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function public.create_access_token(text,text,interval,uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function public.complete_tasks(text,public.completion[]);
 -- +goose StatementEnd
 
@@ -2927,6 +3428,10 @@ drop function darkroom.unpark_lanes(uuid,numeric);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.tasks_of_worker();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.ring_event_bell();
 -- +goose StatementEnd
 
@@ -2939,7 +3444,15 @@ drop function darkroom.requeue_task(public.tasks,text,text,interval);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.remember_deleted_generation();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.release_dependents(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.refuse_tokens();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3011,6 +3524,10 @@ drop function darkroom.fill_shot_generation();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.fill_project();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.fill_generation();
 -- +goose StatementEnd
 
@@ -3020,6 +3537,10 @@ drop function darkroom.file_task(public.tasks);
 
 -- +goose StatementBegin
 drop function darkroom.file_new_task();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.ensure_user(uuid);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3043,6 +3564,18 @@ drop function darkroom.check_params(public.task_types,jsonb);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.caller_worker(text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.caller_token();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.caller_owner();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.as_uuid(jsonb);
 -- +goose StatementEnd
 
@@ -3052,4 +3585,28 @@ drop function darkroom.append_ledger(uuid,text,numeric,uuid,integer,text,text);
 
 -- +goose StatementBegin
 drop function darkroom.account(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.uid();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.token_id();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.role_limits();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.role();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.jwt();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.identify_token(bytea);
 -- +goose StatementEnd

@@ -14,6 +14,10 @@ create trigger create_generation_on_task_complete before update on public.tasks
 create trigger broadcast_task_status_update after insert or update or delete on public.tasks
   for each row execute function public.broadcast_task_status_update();
 
+create trigger fill_project before insert on public.projects
+  for each row execute function darkroom.fill_project();
+create trigger remember_deleted_generation after delete on public.generations
+  for each row execute function darkroom.remember_deleted_generation();
 create trigger fill_generation before insert on public.generations
   for each row execute function darkroom.fill_generation();
 create trigger fill_shot_generation before insert or update on public.shot_generations
@@ -26,13 +30,9 @@ create trigger log_shot_generations after insert or update or delete on public.s
 create trigger log_credits after insert on public.credit_ledger
   for each row execute function darkroom.log_row_change('credit_ledger');
 
--- The service reads everything; what it changes it changes by the functions.
-grant usage on schema darkroom to service_role;
-grant select on all tables in schema public, darkroom to service_role;
-
 -- +goose Down
-revoke select on all tables in schema public, darkroom from service_role;
-revoke usage on schema darkroom from service_role;
+drop trigger remember_deleted_generation on public.generations;
+drop trigger fill_project on public.projects;
 drop trigger log_credits on public.credit_ledger;
 drop trigger log_shot_generations on public.shot_generations;
 drop trigger log_generations on public.generations;

@@ -19,19 +19,19 @@ func catalog(t *testing.T, db *taskdbtest.DB) []string {
 	t.Helper()
 	rows, err := db.Pool.Query(t.Context(), `
 		select c.oid::regclass || ' ' || c.relkind::text from pg_class c
-		where c.relnamespace in ('public'::regnamespace, coalesce(to_regnamespace('darkroom'), 'public'::regnamespace))
+		where c.relnamespace in ('public'::regnamespace, coalesce(to_regnamespace('darkroom'), 'public'::regnamespace), coalesce(to_regnamespace('auth'), 'public'::regnamespace))
 		  and c.relname not like 'goose_db_version%'
 		union all
 		select p.oid::regprocedure || ' ' || md5(pg_get_functiondef(p.oid)) from pg_proc p
-		where p.pronamespace in ('public'::regnamespace, coalesce(to_regnamespace('darkroom'), 'public'::regnamespace))
+		where p.pronamespace in ('public'::regnamespace, coalesce(to_regnamespace('darkroom'), 'public'::regnamespace), coalesce(to_regnamespace('auth'), 'public'::regnamespace))
 		union all
 		select t.oid::regtype || ' ' || t.typtype::text from pg_type t
-		where t.typnamespace in ('public'::regnamespace, coalesce(to_regnamespace('darkroom'), 'public'::regnamespace))
+		where t.typnamespace in ('public'::regnamespace, coalesce(to_regnamespace('darkroom'), 'public'::regnamespace), coalesce(to_regnamespace('auth'), 'public'::regnamespace))
 		  and t.typname not like '%goose_db_version'
 		union all
 		select t.tgname || ' ' || md5(pg_get_triggerdef(t.oid)) from pg_trigger t where not t.tgisinternal
 		union all
-		select n.nspname from pg_namespace n where n.nspname = 'darkroom'
+		select n.nspname from pg_namespace n where n.nspname in ('darkroom', 'auth')
 		order by 1`)
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ declare
   v_task public.tasks;
   v_count integer := 0;
 begin
+  perform darkroom.refuse_tokens();
   for v_due in
     select d.owner_id, d.task_id from darkroom.task_delayed d where d.run_after <= clock_timestamp()
     order by d.run_after limit admit_due_tasks.max_tasks

@@ -6,6 +6,7 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  perform darkroom.refuse_tokens();
   if (select b.last_value from darkroom.event_bell b) <> 2 then
     perform setval('darkroom.event_bell', 2);
   end if;

@@ -16,4 +16,4 @@ end
 $$;
 comment on function public.calculate_task_cost is 'Price of a task in credits.';
 revoke all on function public.calculate_task_cost from public;
-grant execute on function public.calculate_task_cost to service_role;
+grant execute on function public.calculate_task_cost to anon, authenticated, worker, service_role;

@@ -8,6 +8,8 @@
 -- task_types: the only types wanted now, of those the worker registered, such as those it has a free slot for; null: all of them.
 -- A worker that finds none of them is woken by the next task of any type.
 --
+-- A worker with a user's token gets only tasks of that user.
+--
 -- The queue is a hint (darkroom.task_ready), the row is the truth: all is decided again under the owner's lock. It waits for that
 -- lock 250 ms at most, and only while it holds no other; then it takes somebody else's task.
 -- Raises TD003 (max_tasks), TD022 (unknown worker), TD050 (isolation). Workers may call it.
@@ -23,6 +25,8 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
+  v_owner_only uuid := darkroom.caller_owner();
+  v_worker text := darkroom.caller_worker(claim_next_tasks.worker_id);
   -- While a lane has a backlog, its window holds 8 rows or more (refill_lane): so the oldest 8 tasks stand in ready, and rounds of
   -- that many keep a batch in exact order.
   c_round constant integer := 8;
@@ -53,7 +57,7 @@ begin
   from public.workers w left join public.task_types ty
     on (ty.route = 'any' or ty.route = any (w.capabilities)) and (w.task_types is null or ty.name = any (w.task_types))
       and (claim_next_tasks.task_types is null or ty.name = any (claim_next_tasks.task_types))
-  where w.id = claim_next_tasks.worker_id;
+  where w.id = v_worker;
   if v_types is null then
     raise exception 'Unknown worker' using errcode = 'TD022',
       detail = format('No worker "%s" is registered.', left(claim_next_tasks.worker_id, 200)), hint = 'Call register_worker first.';
@@ -64,7 +68,13 @@ begin
     v_want := least(c_round, max_tasks - v_total);
     v_mark := timestamptz 'epoch' + (select m.last_value from darkroom.ready_mark m) * interval '1 microsecond';
     v_picked := '{}';
-    for v_head in
+    if v_owner_only is not null then
+      select coalesce(array_agg(l.r), '{}') into v_picked
+      from (select r from darkroom.task_ready r
+            where r.owner_id = v_owner_only and r.task_type = any (v_types) and not r.parked and r.owner_id <> all (v_busy)
+            order by r.created_at, r.job_no limit v_want
+            for update skip locked) l;
+    else for v_head in
       select ty.name, h.created_at, h.job_no
       from unnest(v_types) as ty (name)
       cross join lateral (select r.created_at, r.job_no from darkroom.task_ready r
@@ -86,6 +96,7 @@ begin
         from (select f as r from unnest(v_picked || v_found) f order by f.created_at, f.job_no limit v_want) m;
       end if;
     end loop;
+    end if;
 
     if cardinality(v_picked) = 0 then
       -- Nothing there. Ask to be woken, then look once more: what came in between has rung no bell.
@@ -121,7 +132,7 @@ begin
       cross join lateral (select l.* from public.credit_ledger l where l.owner_id = o.owner_id order by l.seq desc limit 1) a
     ), claimed as (
       update public.tasks t
-      set status = 'In Progress', worker_id = claim_next_tasks.worker_id, claimed_at = clock_timestamp(), attempt = t.attempt + 1,
+      set status = 'In Progress', worker_id = v_worker, claimed_at = clock_timestamp(), attempt = t.attempt + 1,
           progress = null, run_after = null, updated_at = clock_timestamp()
       from mine m left join accounts a on a.owner_id = m.owner_id
       where t.id = m.task_id and t.status = 'Queued' and (m.cost = 0 or m.upto <= a.balance_after - a.held_after)

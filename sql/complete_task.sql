@@ -3,8 +3,8 @@
 --
 -- worker_id and attempt are the fence, as the claim gave them. Without them the present holder is meant: only for callers that
 -- cannot know them. A repeat by the same attempt answers as the first did and changes nothing.
--- Raises TD003 (metadata is no object), TD006 (no output_location), TD021 (no such task), TD031 (lease
--- lost) and TD032 (it has ended otherwise). Writes tasks, task_attempts, credit_ledger, generations, shot_generations, the queue.
+-- With a token, an output in our own storage must lie in the folder of the task's owner. Raises TD003 (metadata is no object), TD006 (no output_location), TD021 (no such task), TD031 (lease
+-- lost) and TD032 (it has ended otherwise), TD041 (somebody else's file). Writes tasks, task_attempts, credit_ledger, generations, shot_generations, the queue.
 create or replace function public.complete_task(
   task_id uuid, output_location text, worker_id text default null, attempt integer default null,
   metadata jsonb default '{}', thumbnail_url text default null)
@@ -16,6 +16,8 @@ as $$
 declare
   v_before public.tasks;
   v_task public.tasks;
+  v_ours constant text := '/storage/v1/object/public/image_uploads/';
+  v_url text;
 begin
   -- guard
   if jsonb_typeof(coalesce(complete_task.metadata, '{}')) <> 'object' or octet_length(complete_task.metadata::text) > 65536 then
@@ -35,6 +37,13 @@ begin
     end if;
     return v_before;
   end if;
+
+  foreach v_url in array array[complete_task.output_location, complete_task.thumbnail_url] loop
+    if strpos(v_url, v_ours) > 0 and darkroom.caller_token() is not null
+       and not starts_with(substr(v_url, strpos(v_url, v_ours) + length(v_ours)), v_before.owner_id || '/') then
+      raise exception 'Not allowed' using errcode = 'TD041', detail = 'The output lies in somebody else''s folder.';
+    end if;
+  end loop;
 
   -- write
   update public.tasks t

@@ -3,7 +3,8 @@
 --
 -- Idempotent: the same task_id or idempotency_key with the same body returns the task that is there; with another body TD030.
 -- Raises TD001 missing fields, TD002 unknown type, TD003 invalid params, TD004 too large or deep, TD010 insufficient credits,
--- TD020 no such project, TD023 invalid dependency, TD032 its orchestrator has ended.
+-- TD020 no such project of the caller's, TD023 invalid dependency, TD032 its orchestrator has ended, TD040 and TD041 (see
+-- darkroom.prepare_task).
 -- One transaction creates for one owner, or in order of owner ids. Writes tasks (and at commit the queue).
 create or replace function public.create_task(
   project_id uuid, tool_id text default null, input jsonb default null, task_id uuid default null, task_type text default null,
@@ -14,6 +15,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
+  v_caller uuid := darkroom.caller_owner();
   v_type public.task_types;
   v_params jsonb := coalesce(create_task.params, create_task.input);
   v_deps uuid[] := nullif(create_task.dependant_on, '{}');
@@ -25,6 +27,10 @@ begin
     raise exception 'Missing required fields' using errcode = 'TD001', detail = 'idempotency_key must have 1 to 200 characters.';
   end if;
   v_type := darkroom.resolve_task_type(create_task.tool_id, create_task.task_type);
+
+  if not exists (select from public.projects p where p.id = create_task.project_id and p.owner_id = coalesce(v_caller, p.owner_id)) then
+    raise exception 'Project not found' using errcode = 'TD020', detail = format('There is no project %s.', create_task.project_id);
+  end if;
 
   -- A repeat is answered before prices and credits are looked at: they may have changed since.
   select t.* into v_task from public.tasks t where t.id = create_task.task_id;
@@ -62,4 +68,4 @@ end
 $$;
 comment on function public.create_task is 'Creates one task, Queued, after checking it and the credits.';
 revoke all on function public.create_task from public;
-grant execute on function public.create_task to worker, service_role;
+grant execute on function public.create_task to authenticated, worker, service_role;

@@ -21,4 +21,4 @@ end
 $$;
 comment on function public.create_tasks is 'Creates several tasks, all or none.';
 revoke all on function public.create_tasks from public;
-grant execute on function public.create_tasks to worker, service_role;
+grant execute on function public.create_tasks to authenticated, worker, service_role;

@@ -1,5 +1,5 @@
 -- What the tasks that this one waits for have made, in the order of dependant_on. No row: it waits for none.
--- Raises TD021 (no such task).
+-- Raises TD021 (no such task, or with a token: none that it runs).
 create or replace function public.get_dependency_outputs(task_id uuid)
 returns setof public.dependency_output
 language plpgsql stable security definer
@@ -10,7 +10,7 @@ declare
   v_deps uuid[];
 begin
   select t.dependant_on into v_deps from public.tasks t where t.id = get_dependency_outputs.task_id;
-  if not found then
+  if not found or darkroom.caller_token() is not null and get_dependency_outputs.task_id <> all (darkroom.tasks_of_worker()) then
     raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', get_dependency_outputs.task_id);
   end if;
   return query

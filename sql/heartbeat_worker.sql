@@ -10,6 +10,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
+  v_worker text := darkroom.caller_worker(heartbeat_worker.worker_id);
   v_names uuid[];
 begin
   if running is not null then
@@ -25,7 +26,7 @@ begin
 
   update public.workers w
   set last_heartbeat = clock_timestamp(), running = v_names, info = coalesce(heartbeat_worker.info, w.info)
-  where w.id = heartbeat_worker.worker_id;
+  where w.id = v_worker;
   if not found then
     raise exception 'Unknown worker' using errcode = 'TD022',
       detail = format('No worker "%s" is registered.', left(heartbeat_worker.worker_id, 200)), hint = 'Call register_worker first.';
@@ -36,7 +37,7 @@ begin
     from jsonb_array_elements(running) r where jsonb_typeof(r -> 'progress') = 'object'
   ), mine as (
     select t.id, s.progress from said s join public.tasks t on t.id = s.id
-    where t.status = 'In Progress' and t.worker_id = heartbeat_worker.worker_id and t.attempt = s.attempt
+    where t.status = 'In Progress' and t.worker_id = v_worker and t.attempt = s.attempt
       and t.progress is distinct from s.progress
     for update of t skip locked
   )
@@ -46,7 +47,7 @@ begin
   select s.id, s.attempt, case when t.status in ('Complete', 'Failed', 'Cancelled') and t.attempt = s.attempt then 'cancelled' else 'lost' end
   from (select darkroom.as_uuid(r -> 'task_id') as id, (r ->> 'attempt')::integer as attempt from jsonb_array_elements(running) r) s
   left join public.tasks t on t.id = s.id
-  where t.id is null or t.status <> 'In Progress' or t.worker_id <> heartbeat_worker.worker_id or t.attempt <> s.attempt;
+  where t.id is null or t.status <> 'In Progress' or t.worker_id <> v_worker or t.attempt <> s.attempt;
 end
 $$;
 comment on function public.heartbeat_worker is 'Says that a worker is alive; returns the tasks it must stop.';

@@ -52,6 +52,7 @@ union all
 select 3, t.owner_id, t.id, format('%s generations', count(g.*))
 from result_bearing t left join public.generations g on g.source_task_id = t.id
 where t.status = 'Complete' and btrim(t.output_location) <> ''
+  and not exists (select from darkroom.deleted_generations d where d.task_id = t.id)
 group by t.owner_id, t.id having count(g.*) <> 1
 union all
 select 3, g.owner_id, g.source_task_id, 'generation of a task that is not Complete with an output, or not of its project'

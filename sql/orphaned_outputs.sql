@@ -14,6 +14,7 @@ declare
   c_uuid constant text := '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}';
   v_over text[];
 begin
+  perform darkroom.refuse_tokens();
   with given as materialized (
     select distinct f.folder, split_part(f.folder, '/', 1)::uuid as owner_id, split_part(f.folder, '/', 3)::uuid as task_id,
       split_part(f.folder, '/', 4)::integer as attempt

@@ -3,6 +3,7 @@
 -- capabilities: routes it serves besides 'any' (travel types want wan2gp). task_types: the only types it wants; null for all that
 -- its capabilities allow. if_unknown: leaves a worker that is known as it is, for callers that see only its claims.
 -- lease_timeout: how long it may be silent; 30 minutes unless it sends heartbeats more often. info: what it says of itself, for people.
+-- A caller with a token has workers of its own: others may have the same name, and a user's run only that user's tasks.
 -- Raises TD002 for a task type that is not in the table, TD003 for an id, a list or a lease out of bounds. Writes workers, and the
 -- tasks it held.
 create or replace function public.register_worker(
@@ -15,6 +16,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
+  c_most constant integer := 100;
+  v_owner uuid := darkroom.caller_owner();
+  v_token uuid := darkroom.caller_token();
+  v_id text := register_worker.worker_id;
   v_lease interval := coalesce(register_worker.lease_timeout, interval '30 minutes');
   v_worker public.workers;
   v_held record;
@@ -34,30 +39,46 @@ begin
       hint = 'Add a row to the table task_types, or do not offer to run it.';
   end if;
 
-  if register_worker.if_unknown then
-    insert into public.workers as w (id, capabilities, task_types, lease_timeout, info)
-    values (register_worker.worker_id, coalesce(register_worker.capabilities, '{}'), register_worker.task_types, v_lease,
-            coalesce(register_worker.info, '{}'))
-    on conflict (id) do nothing;
-    select w.* into v_worker from public.workers w where w.id = register_worker.worker_id;
-    return v_worker;
+  -- A token's worker has the id of its name, or where that is taken one that nobody else can have.
+  if v_token is not null then
+    v_id := (select w.id from public.workers w where w.token_id = v_token and w.name = register_worker.worker_id);
+    if v_id is null then
+      if (select count(*) from public.workers w where w.token_id = v_token) >= c_most then
+        raise exception 'Invalid params' using errcode = 'TD003', detail = format('A token may have up to %s workers.', c_most),
+          hint = 'Give workers names that stay the same when they start anew.';
+      end if;
+      v_id := register_worker.worker_id;
+      if exists (select from public.workers w where w.id = v_id) then
+        v_id := v_id || '#' || left(v_token::text, 18);
+      end if;
+    end if;
   end if;
 
-  insert into public.workers as w (id, capabilities, task_types, lease_timeout, info, running, last_heartbeat)
-  values (register_worker.worker_id, coalesce(register_worker.capabilities, '{}'), register_worker.task_types,
-          v_lease, coalesce(register_worker.info, '{}'), '{}', clock_timestamp())
+  insert into public.workers as w (id, token_id, name, owner_id, capabilities, task_types, lease_timeout, info, running, last_heartbeat)
+  values (v_id, v_token, case when v_token is not null then register_worker.worker_id end, v_owner,
+          coalesce(register_worker.capabilities, '{}'), register_worker.task_types, v_lease, coalesce(register_worker.info, '{}'),
+          case when not register_worker.if_unknown then '{}'::uuid[] end, case when not register_worker.if_unknown then clock_timestamp() end)
   on conflict (id) do update
   set capabilities = excluded.capabilities, task_types = excluded.task_types, lease_timeout = excluded.lease_timeout,
       info = excluded.info, running = '{}', last_heartbeat = excluded.last_heartbeat
+  where w.token_id is not distinct from excluded.token_id and not register_worker.if_unknown
   returning w.* into v_worker;
+  if not found then
+    select w.* into v_worker from public.workers w where w.id = v_id and w.token_id is not distinct from v_token;
+    if not found then
+      raise exception 'Invalid params' using errcode = 'TD003', detail = format('Another worker has the id "%s".', v_id),
+        hint = 'Give this one another id.';
+    end if;
+    return v_worker;
+  end if;
 
   for v_held in
     select t.owner_id, t.id from public.tasks t
-    where t.worker_id = register_worker.worker_id and t.status = 'In Progress' order by t.owner_id, t.id
+    where t.worker_id = v_id and t.status = 'In Progress' order by t.owner_id, t.id
   loop
     perform darkroom.lock_owner(v_held.owner_id);
     select t.* into v_task from public.tasks t
-    where t.id = v_held.id and t.status = 'In Progress' and t.worker_id = register_worker.worker_id for update;
+    where t.id = v_held.id and t.status = 'In Progress' and t.worker_id = v_id for update;
     if found and not darkroom.has_live_children(v_task.id) then
       perform darkroom.requeue_task(v_task, 'lost', format('Worker %s started anew and lost it.', v_task.worker_id));
     end if;

@@ -8,20 +8,21 @@ as $$
 #variable_conflict use_column
 declare
   v_task public.tasks;
+  v_worker text := darkroom.caller_worker(report_progress.worker_id);
 begin
   if progress is null or jsonb_typeof(progress) <> 'object' or octet_length(progress::text) > 4096 then
     raise exception 'Invalid params' using errcode = 'TD003', detail = 'progress must be a JSON object of up to 4 kB.';
   end if;
   update public.tasks t set progress = report_progress.progress, updated_at = clock_timestamp()
   where t.id = report_progress.task_id and t.status = 'In Progress'
-    and t.worker_id = report_progress.worker_id and t.attempt = report_progress.attempt;
+    and t.worker_id = v_worker and t.attempt = report_progress.attempt;
   if not found then
     -- The update may have locked the row before it found it changed: the owner's lock, which comes first, must not be taken now.
     select t.* into v_task from public.tasks t where t.id = report_progress.task_id;
-    if not found then
+    if not found or v_task.owner_id <> darkroom.caller_owner() then
       raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', report_progress.task_id);
     end if;
-    perform darkroom.refuse_hold(v_task, coalesce(report_progress.worker_id, ''), coalesce(report_progress.attempt, 0));
+    perform darkroom.refuse_hold(v_task, coalesce(v_worker, ''), coalesce(report_progress.attempt, 0));
   end if;
 end
 $$;

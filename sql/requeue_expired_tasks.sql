@@ -16,6 +16,7 @@ declare
   v_due record;
   v_task public.tasks;
 begin
+  perform darkroom.refuse_tokens();
   update darkroom.lease_watch l
   set last_run = v_now, resumed_at = case when l.last_run < v_now - c_gap then v_now else l.resumed_at end
   returning l.resumed_at into v_resumed;

@@ -11,6 +11,7 @@ declare
   v_owner uuid;
   v_report public.sweep_report := (0, 0, 0);
 begin
+  perform darkroom.refuse_tokens();
   -- first, because it waits for owners, in their order: afterwards none is waited for
   select count(*)::integer into v_report.admitted from public.repair_generations(null, 1000);
 

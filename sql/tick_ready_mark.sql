@@ -13,6 +13,7 @@ declare
   v_oldest timestamptz;
   v_now timestamptz := clock_timestamp();
 begin
+  perform darkroom.refuse_tokens();
   if not pg_try_advisory_xact_lock(c_mark_lock) then
     return false;
   end if;

@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"darkroom/gateway/server"
+	"darkroom/gateway/problem"
 	"darkroom/sql/taskdb"
 )
 
@@ -35,12 +35,12 @@ func TestEveryErrorHasAStatusAndStandsInTheReadme(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../README.md")
 	must(t, err)
-	codes := server.Codes()
+	codes := problem.Codes()
 	for _, refusal := range taskdb.Errors() {
 		codes = append(codes, refusal.Code)
 	}
 	for _, code := range codes {
-		status := server.HTTPStatus(code)
+		status := problem.Status(code)
 		if status == http.StatusInternalServerError && code != "TD050" && code != "GW010" {
 			t.Errorf("%s is not in the table of errors.go", code)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"darkroom/gateway/problem"
 	"darkroom/gateway/storage"
 )
 
@@ -22,11 +23,11 @@ func (s *Server) file(c echo.Context) error {
 	r := c.Request()
 	key, ok := storage.KeyFromURL(self, self+r.URL.EscapedPath())
 	if !ok {
-		return refuse(codeNoFile, "")
+		return problem.Refuse(problem.NoFile, "")
 	}
 	object, err := s.bucket.Get(r.Context(), key)
 	if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrKey) {
-		return refuse(codeNoFile, "")
+		return problem.Refuse(problem.NoFile, "")
 	}
 	if err != nil {
 		return err
@@ -57,7 +58,7 @@ type rangeWriter struct {
 func (w *rangeWriter) WriteHeader(status int) {
 	if w.refused = status == http.StatusRequestedRangeNotSatisfiable; w.refused {
 		w.Header().Set(echo.HeaderCacheControl, "no-store")
-		w.s.answerError(refuse(codeRange, ""), w.c)
+		w.s.answerError(problem.Refuse(problem.Range, ""), w.c)
 		return
 	}
 	w.ResponseWriter.WriteHeader(status)

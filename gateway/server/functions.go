@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"darkroom/gateway/problem"
 	"darkroom/sql/taskdb"
 )
 
@@ -36,7 +37,7 @@ func (s *Server) function(c echo.Context) error {
 	case "cancel_task":
 		return s.cancelTask(c)
 	}
-	return refuse(codeNoRoute, "There is no function of this name.")
+	return problem.Refuse(problem.NoRoute, "There is no function of this name.")
 }
 
 // createTask takes the spec's {project_id, tool_id, input} and the worker's {task_id, project_id, task_type, params, dependant_on}.
@@ -59,7 +60,7 @@ func (s *Server) createTask(c echo.Context) error {
 	}
 	if header := c.Request().Header.Get("Idempotency-Key"); header != "" {
 		if task.IdempotencyKey != "" && task.IdempotencyKey != header {
-			return refuse(codeMalformed, "The header Idempotency-Key and the field idempotency_key differ.")
+			return problem.Refuse(problem.Malformed, "The header Idempotency-Key and the field idempotency_key differ.")
 		}
 		task.IdempotencyKey = header
 	}
@@ -160,7 +161,7 @@ func (f fence) hold() (taskdb.Hold, error) {
 	hold := taskdb.Hold{TaskID: id, WorkerID: f.WorkerID}
 	if err == nil && f.Attempt != nil {
 		if hold.Attempt = int(*f.Attempt); hold.Attempt < 1 {
-			return hold, refuse(codeMalformed, "attempt must be the number that the claim gave, 1 or more.")
+			return hold, problem.Refuse(problem.Malformed, "attempt must be the number that the claim gave, 1 or more.")
 		}
 	}
 	return hold, err
@@ -192,7 +193,7 @@ func (s *Server) processCompletedTask(c echo.Context) error {
 		return err
 	}
 	if body.FileData != nil || body.StoragePath != nil {
-		return refuse(codeMalformed, "file_data and storage_path are not taken yet: store the file and send its output_location.")
+		return problem.Refuse(problem.Malformed, "file_data and storage_path are not taken yet: store the file and send its output_location.")
 	}
 	body.Metadata = orNone(body.Metadata)
 	output, err := json.Marshal(body.result)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
+
+	"darkroom/gateway/identity"
+	"darkroom/gateway/problem"
 )
 
 // requestIDPattern is what a caller's own request id may look like; others are replaced.
@@ -119,8 +123,9 @@ func (s *Server) authorize(next echo.HandlerFunc) echo.HandlerFunc {
 		given := hashKey(key)
 		if subtle.ConstantTimeCompare(given[:], s.keyHash[:]) != 1 {
 			c.Response().Header().Set(echo.HeaderWWWAuthenticate, "Bearer")
-			return refuse(codeUnauthorized, "")
+			return problem.Refuse(problem.Unauthorized, "")
 		}
+		identity.Set(c, identity.Identity{Role: identity.Service, Claims: json.RawMessage(`{"role":"service_role"}`), Key: "service"})
 		return next(c)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"darkroom/gateway/problem"
 	"darkroom/sql/taskdb"
 )
 
@@ -36,14 +37,14 @@ func (s *Server) listGenerations(c echo.Context) error {
 	if text := c.QueryParam("limit"); text != "" {
 		limit, err := strconv.ParseInt(text, 10, 32)
 		if err != nil {
-			return refuse(codeMalformed, fmt.Sprintf("limit is %q, which is not a number.", shortened(text)))
+			return problem.Refuse(problem.Malformed, fmt.Sprintf("limit is %q, which is not a number.", shortened(text)))
 		}
 		gallery.MaxRows = int(limit)
 	}
 	if text := c.QueryParam("older_than"); text != "" {
 		text = strings.ReplaceAll(text, " ", "+") // a plus sign that was not escaped
 		if gallery.OlderThan, err = time.Parse(time.RFC3339Nano, text); err != nil {
-			return refuse(codeMalformed, fmt.Sprintf("older_than is %q, which is not a time such as 2026-01-31T12:00:00Z.", shortened(text)))
+			return problem.Refuse(problem.Malformed, fmt.Sprintf("older_than is %q, which is not a time such as 2026-01-31T12:00:00Z.", shortened(text)))
 		}
 	}
 	list, err := s.db.ListGenerations(c.Request().Context(), gallery)
@@ -60,18 +61,18 @@ func (s *Server) health(c echo.Context) error {
 // ready says yes when requests can be served: the database answers and is migrated, storage is there, and we are not stopping.
 func (s *Server) ready(c echo.Context) error {
 	if s.draining.Load() {
-		return refuse(codeUnavailable, "The gateway is stopping.")
+		return problem.Refuse(problem.Unavailable, "The gateway is stopping.")
 	}
 	ctx := c.Request().Context()
 	pending, err := Pending(ctx, s.pool)
 	if err != nil {
-		return fmt.Errorf("%w: %w", refuse(codeUnavailable, "The database does not answer."), err)
+		return fmt.Errorf("%w: %w", problem.Refuse(problem.Unavailable, "The database does not answer."), err)
 	}
 	if len(pending) > 0 {
-		return fmt.Errorf("%w: pending: %v", refuse(codeUnavailable, "The database has migrations pending."), pending)
+		return fmt.Errorf("%w: pending: %v", problem.Refuse(problem.Unavailable, "The database has migrations pending."), pending)
 	}
 	if err := s.bucket.Check(ctx); err != nil {
-		return fmt.Errorf("%w: %w", refuse(codeUnavailable, "The storage can't be reached."), err)
+		return fmt.Errorf("%w: %w", problem.Refuse(problem.Unavailable, "The storage can't be reached."), err)
 	}
 	return c.JSON(http.StatusOK, map[string]string{"status": "ready"})
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"darkroom/gateway/problem"
 	"darkroom/sql/taskdb"
 )
 
@@ -20,18 +21,18 @@ func decode[T any](c echo.Context) (T, error) {
 	var body T
 	if given := c.Request().Header.Get(echo.HeaderContentType); given != "" {
 		if media, _, err := mime.ParseMediaType(given); err != nil || media != echo.MIMEApplicationJSON {
-			return body, refuse(codeMediaType, "")
+			return body, problem.Refuse(problem.MediaType, "")
 		}
 	}
 	data, err := io.ReadAll(c.Request().Body)
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return body, refuse(codeTooLarge, "")
+		return body, problem.Refuse(problem.TooLarge, fmt.Sprintf("A body may have up to %d bytes.", maxBodyBytes))
 	}
 	if err != nil {
-		return body, refuse(codeMalformed, "The body did not arrive whole.")
+		return body, problem.Refuse(problem.Malformed, "The body did not arrive whole.")
 	}
 	if err := json.Unmarshal(data, &body); err != nil {
-		return body, refuse(codeMalformed, whatIsWrong(err))
+		return body, problem.Refuse(problem.Malformed, whatIsWrong(err))
 	}
 	return body, nil
 }
@@ -70,7 +71,7 @@ func parseID(name, text string) (uuid.UUID, error) {
 	}
 	id, err := uuid.Parse(text)
 	if err != nil || len(text) != idLength {
-		return uuid.Nil, refuse(codeMalformedID, fmt.Sprintf("%s is %q, which is not a UUID.", name, shortened(text)))
+		return uuid.Nil, problem.Refuse(problem.MalformedID, fmt.Sprintf("%s is %q, which is not a UUID.", name, shortened(text)))
 	}
 	return id, nil
 }

@@ -9,11 +9,14 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
 
+	"darkroom/gateway/identity"
+	"darkroom/gateway/problem"
 	"darkroom/gateway/storage"
 	"darkroom/sql/taskdb"
 )
@@ -48,6 +51,7 @@ type Config struct {
 type Server struct {
 	pool     *pgxpool.Pool
 	db       *taskdb.DB
+	as       *identity.DB
 	bucket   *storage.Bucket
 	keyHash  [32]byte
 	log      *slog.Logger
@@ -87,6 +91,9 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	}
 	s := &Server{
 		pool: pool, db: taskdb.New(pool), bucket: bucket, keyHash: hashKey(config.ServiceKey), log: config.Log, notice: config.DrainNotice,
+	}
+	if s.as, err = identity.New(ctx, pool); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	s.echo = s.routes()
 	return s, nil
@@ -172,3 +179,11 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	}
 	return nil
 }
+
+// answerError writes the answer to an error of any handler.
+func (s *Server) answerError(err error, c echo.Context) {
+	p := problem.From(err)
+	problem.Write(c, s.log, err, problem.Status(p.Code), p)
+}
+
+func isTaken(err error) bool { return errors.Is(err, syscall.EADDRINUSE) }

@@ -23,8 +23,11 @@ type object struct {
 
 // file is where the object is defined.
 func (o object) file() string {
-	if o.Schema == "darkroom" {
+	switch o.Schema {
+	case "darkroom":
 		return "internal/" + o.Name + ".sql"
+	case "auth":
+		return "auth/" + o.Name + ".sql"
 	}
 	return o.Name + ".sql"
 }
@@ -48,7 +51,7 @@ with grants as (
   where a.grantee <> a.owner
   group by a.objid
 ), ours as (
-  select n.oid from pg_namespace n where n.nspname in ('public', 'darkroom')
+  select n.oid from pg_namespace n where n.nspname in ('public', 'darkroom', 'auth')
 )
 select 'function' as kind, p.pronamespace::regnamespace::text as schema, p.proname::text as name, p.oid::regprocedure::text as ident,
   pg_get_function_arguments(p.oid) || ' -> ' || pg_get_function_result(p.oid) as shape,

@@ -1,6 +1,6 @@
--- Statements that describe the schemas public and darkroom. See schema.go.
+-- Statements that describe the schemas public, darkroom and auth. See schema.go.
 with ours as (
-  select n.oid, n.nspname, n.nspacl, n.nspowner from pg_namespace n where n.nspname in ('public', 'darkroom')
+  select n.oid, n.nspname, n.nspacl, n.nspowner from pg_namespace n where n.nspname in ('public', 'darkroom', 'auth')
 ), extension_members as (
   select d.classid, d.objid from pg_depend d where d.deptype = 'e'
 ), relations as (
@@ -79,7 +79,8 @@ with ours as (
   select 4, r.nspname, r.relname, 5, p.polname, format('create policy %I on %s as %s for %s to %s%s%s;', p.polname, r.ident,
       case when p.polpermissive then 'permissive' else 'restrictive' end,
       case p.polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' when 'd' then 'delete' else 'all' end,
-      array_to_string(array(select coalesce(quote_ident(o.rolname), 'public') from unnest(p.polroles) u left join pg_roles o on o.oid = u order by 1), ', '),
+      array_to_string(array(select case u when r.relowner then 'current_user' else coalesce(quote_ident(o.rolname), 'public') end
+                            from unnest(p.polroles) u left join pg_roles o on o.oid = u order by 1), ', '),
       coalesce(' using ' || pg_get_expr(p.polqual, p.polrelid), ''), coalesce(' with check ' || pg_get_expr(p.polwithcheck, p.polrelid), ''))
   from relations r join pg_policy p on p.polrelid = r.oid
   union all

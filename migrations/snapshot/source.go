@@ -25,10 +25,10 @@ type source struct {
 
 var createPattern = regexp.MustCompile(`(?m)^create or replace (function|view) (\w+\.\w+)`)
 
-// sources reads sql/: first the functions, those of schema darkroom before those of public, then the views.
+// sources reads sql/: first the functions, those of the schemas auth and darkroom before those of public, then the views.
 func sources(files fs.FS) ([]source, error) {
 	var functions, views []source
-	for _, folder := range []struct{ pattern, schema string }{{"internal/*.sql", "darkroom"}, {"*.sql", "public"}} {
+	for _, folder := range []struct{ pattern, schema string }{{"auth/*.sql", "auth"}, {"internal/*.sql", "darkroom"}, {"*.sql", "public"}} {
 		names, err := fs.Glob(files, folder.pattern)
 		if err != nil {
 			return nil, fmt.Errorf("reading sql/: %w", err)

@@ -1,12 +1,17 @@
 -- Trigger before insert on tasks: the one place where a new task is checked, whether it came by create_task or by INSERT.
 -- Owner, cost and all that belongs to a running task are set here; what a client says of them does not count.
--- Raises TD001-TD004 (bad input), TD010 (credits), TD020 (project), TD023 (dependency), TD032 (its orchestrator has ended).
+-- A user makes tasks in their own projects. A worker with a token makes only tasks in the tree of an orchestrator that it runs, which are
+-- free: its price covers them. A user's task in a tree would be free as well, and is refused.
+-- Raises TD001-TD004 (bad input), TD010 (credits), TD020 (project), TD023 (dependency), TD032 (its orchestrator has ended), TD040 (nobody
+-- is signed in), TD041 (a task in a tree that the caller does not run, or a worker's task in none).
 create or replace function darkroom.prepare_task()
 returns trigger
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_caller uuid := darkroom.caller_owner();
+  v_token uuid := case when auth.role() = 'worker' then auth.token_id() end;  -- of a worker; one that logs in has no claims
   c_max_deps constant integer := 500;
   v_type public.task_types;
   v_orchestrator public.tasks;
@@ -14,7 +19,7 @@ declare
   v_available numeric;
 begin
   select p.owner_id into new.owner_id from public.projects p where p.id = new.project_id;
-  if not found then
+  if not found or new.owner_id <> v_caller then
     raise exception 'Project not found' using errcode = 'TD020', detail = format('There is no project %s.', new.project_id);
   end if;
 
@@ -51,6 +56,11 @@ begin
         hint = 'Only a running orchestrator can have new tasks in its tree.';
     end if;
     new.orchestrator_task_id := v_orchestrator.id;
+  end if;
+  if v_token is not null and coalesce(new.orchestrator_task_id <> all (darkroom.tasks_of_worker()), true)
+     or v_token is null and v_caller is not null and new.orchestrator_task_id is not null then
+    raise exception 'Not allowed' using errcode = 'TD041',
+      detail = 'Only the worker that runs an orchestrator adds tasks to its tree, and it adds no others.';
   end if;
 
   -- The orchestrator's price covers its tree.

@@ -199,7 +199,7 @@ func TestErrorTable(t *testing.T) {
 	t.Parallel()
 	raised := map[string]string{}
 	raise := regexp.MustCompile(`raise exception '((?:[^']|'')*)'\s+using errcode = '(TD...)'`)
-	for _, pattern := range []string{"../*.sql", "../internal/*.sql"} {
+	for _, pattern := range []string{"../*.sql", "../internal/*.sql", "../auth/*.sql"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %d files, %v", pattern, len(files), err)

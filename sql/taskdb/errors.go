@@ -32,9 +32,12 @@ var (
 	ErrInvalidDependency   = &Error{Code: "TD023", Message: "Invalid dependency"}
 	ErrShotNotFound        = &Error{Code: "TD024", Message: "Shot not found"}
 	ErrUserNotFound        = &Error{Code: "TD025", Message: "User not found"}
+	ErrTokenNotFound       = &Error{Code: "TD026", Message: "Token not found"}
 	ErrConflict            = &Error{Code: "TD030", Message: "Already created with another body"}
 	ErrLeaseLost           = &Error{Code: "TD031", Message: "Lease lost"}
 	ErrTaskEnded           = &Error{Code: "TD032", Message: "Task has ended"}
+	ErrNotSignedIn         = &Error{Code: "TD040", Message: "Not signed in"}
+	ErrNotAllowed          = &Error{Code: "TD041", Message: "Not allowed"}
 	ErrIsolation           = &Error{Code: "TD050", Message: "Wrong transaction isolation"}
 )
 
@@ -43,7 +46,7 @@ func Errors() []*Error {
 	return []*Error{
 		ErrMissingFields, ErrUnknownType, ErrInvalidParams, ErrParamsTooLarge, ErrInvalidAmount, ErrMissingOutput,
 		ErrInsufficientCredits, ErrProjectNotFound, ErrTaskNotFound, ErrUnknownWorker, ErrInvalidDependency, ErrShotNotFound,
-		ErrUserNotFound, ErrConflict, ErrLeaseLost, ErrTaskEnded, ErrIsolation,
+		ErrUserNotFound, ErrTokenNotFound, ErrConflict, ErrLeaseLost, ErrTaskEnded, ErrNotSignedIn, ErrNotAllowed, ErrIsolation,
 	}
 }
 

@@ -92,6 +92,9 @@ type Shot struct {
 // Worker is a row of workers.
 type Worker struct {
 	ID            string          `db:"id" json:"id"`
+	TokenID       *uuid.UUID      `db:"token_id" json:"token_id"` // nil: it logs in to the database
+	Name          *string         `db:"name" json:"name"`         // what it calls itself, with a token
+	OwnerID       *uuid.UUID      `db:"owner_id" json:"owner_id"` // the only user whose tasks it runs
 	Capabilities  []string        `db:"capabilities" json:"capabilities"`
 	TaskTypes     []string        `db:"task_types" json:"task_types"`
 	LeaseTimeout  time.Duration   `db:"lease_timeout" json:"lease_timeout"`
@@ -99,6 +102,28 @@ type Worker struct {
 	LastHeartbeat *time.Time      `db:"last_heartbeat" json:"last_heartbeat"`
 	Info          json.RawMessage `db:"info" json:"info"`
 	CreatedAt     time.Time       `db:"created_at" json:"created_at"`
+}
+
+// AccessToken is a personal access token without its secret.
+type AccessToken struct {
+	ID         uuid.UUID  `db:"id" json:"id"`
+	OwnerID    *uuid.UUID `db:"owner_id" json:"owner_id"` // nil: a worker of everybody's tasks
+	Scope      string     `db:"scope" json:"scope"`       // "worker" or "user"
+	Label      string     `db:"label" json:"label"`
+	Prefix     string     `db:"prefix" json:"prefix"` // its first characters
+	CreatedAt  time.Time  `db:"created_at" json:"created_at"`
+	ExpiresAt  *time.Time `db:"expires_at" json:"expires_at"`
+	RevokedAt  *time.Time `db:"revoked_at" json:"revoked_at"`
+	LastUsedAt *time.Time `db:"last_used_at" json:"last_used_at"`
+}
+
+// NewAccessToken is a personal access token as it is shown once.
+type NewAccessToken struct {
+	ID        uuid.UUID  `db:"id" json:"id"`
+	Token     string     `db:"token" json:"token"`
+	Scope     string     `db:"scope" json:"scope"`
+	Label     string     `db:"label" json:"label"`
+	ExpiresAt *time.Time `db:"expires_at" json:"expires_at"`
 }
 
 // LedgerEntry is a row of credit_ledger. The newest one of an owner is the account.

@@ -79,9 +79,9 @@ func (db *DB) CreateUser(ctx context.Context, id uuid.UUID, email string) (User,
 	return rowOf[User](ctx, db, callCreateUser, orNull(id), orNull(email))
 }
 
-// CreateProject makes a project. Errors: ErrUserNotFound.
+// CreateProject makes a project; uuid.Nil is the caller, where one is signed in. Errors: ErrUserNotFound, ErrNotSignedIn.
 func (db *DB) CreateProject(ctx context.Context, owner uuid.UUID, name string) (Project, error) {
-	return rowOf[Project](ctx, db, callCreateProject, owner, name)
+	return rowOf[Project](ctx, db, callCreateProject, orNull(owner), name)
 }
 
 // CreateShot makes a shot. Errors: ErrProjectNotFound.
@@ -94,9 +94,26 @@ func (db *DB) GrantCredits(ctx context.Context, user uuid.UUID, amount Credits, 
 	return rowOf[LedgerEntry](ctx, db, callGrantCredits, user, amount, orNull(idempotencyKey), orNull(note))
 }
 
-// GetCredits reads a user's account. Errors: ErrUserNotFound.
+// CreateAccessToken makes a personal access token of scope "worker" or "user", for the caller or, for the service, any user; uuid.Nil with scope "worker"
+// is a worker of everybody's tasks. expiresIn 0 is no end. Errors: ErrInvalidParams, ErrUserNotFound, ErrNotSignedIn, ErrNotAllowed (a token cannot make
+// tokens).
+func (db *DB) CreateAccessToken(ctx context.Context, scope, label string, expiresIn time.Duration, user uuid.UUID) (NewAccessToken, error) {
+	return rowOf[NewAccessToken](ctx, db, callCreateAccessToken, scope, label, orNull(expiresIn), orNull(user))
+}
+
+// ListAccessTokens lists the caller's tokens, newest first; for the service those of the user, or with uuid.Nil all.
+func (db *DB) ListAccessTokens(ctx context.Context, user uuid.UUID) ([]AccessToken, error) {
+	return rowsOf[AccessToken](ctx, db, callListAccessTokens, orNull(user))
+}
+
+// RevokeAccessToken ends a token. Errors: ErrTokenNotFound.
+func (db *DB) RevokeAccessToken(ctx context.Context, id uuid.UUID) (AccessToken, error) {
+	return rowOf[AccessToken](ctx, db, callRevokeAccessToken, id)
+}
+
+// GetCredits reads a user's account; uuid.Nil is the caller. Errors: ErrUserNotFound, ErrNotSignedIn.
 func (db *DB) GetCredits(ctx context.Context, user uuid.UUID) (CreditAccount, error) {
-	return rowOf[CreditAccount](ctx, db, callGetCredits, user)
+	return rowOf[CreditAccount](ctx, db, callGetCredits, orNull(user))
 }
 
 // orNull passes a zero value as NULL.

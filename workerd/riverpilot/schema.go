@@ -25,7 +25,8 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
 		return fmt.Errorf("river: %w", err)
 	}
 	_, err = pool.Exec(ctx, "grant usage on schema "+Schema+" to worker; grant all on all tables in schema "+Schema+" to worker; "+
-		"grant usage, select on all sequences in schema "+Schema+" to worker")
+		"grant usage, select on all sequences in schema "+Schema+" to worker; "+
+		"grant usage on schema "+Schema+" to authenticator; grant select on "+Schema+".river_migration to authenticator")
 	if err != nil {
 		return fmt.Errorf("river: %w", err)
 	}

@@ -1,0 +1,12 @@
+-- The claims of whoever is signed in for this transaction (request.jwt.claims), or null. Anybody may ask.
+create or replace function auth.jwt()
+returns jsonb
+language sql stable
+set search_path = ''
+as $$
+  -- After a transaction that set it, the setting is '' and not null.
+  select nullif(current_setting('request.jwt.claims', true), '')::jsonb
+$$;
+comment on function auth.jwt is 'The claims of who is signed in.';
+revoke all on function auth.jwt from public;
+grant execute on function auth.jwt to anon, authenticated, worker, service_role;

@@ -1,0 +1,11 @@
+-- The user who is signed in for this transaction, or null. Anybody may ask; row security is built on it.
+create or replace function auth.uid()
+returns uuid
+language sql stable
+set search_path = ''
+as $$
+  select nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub', '')::uuid
+$$;
+comment on function auth.uid is 'The user who is signed in.';
+revoke all on function auth.uid from public;
+grant execute on function auth.uid to anon, authenticated, worker, service_role;
