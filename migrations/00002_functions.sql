@@ -2649,8 +2649,12 @@ begin
   )
   update public.tasks t set progress = m.progress, updated_at = clock_timestamp() from mine m where t.id = m.id;
 
+  -- Of tasks that this worker never held it learns nothing: they are lost, whether they exist or not.
   return query
-  select s.id, s.attempt, case when t.status in ('Complete', 'Failed', 'Cancelled') and t.attempt = s.attempt then 'cancelled' else 'lost' end
+  select s.id, s.attempt,
+    case when t.status in ('Complete', 'Failed', 'Cancelled') and t.attempt = s.attempt and exists (
+           select from public.task_attempts a where a.task_id = t.id and a.attempt = t.attempt and a.worker_id = v_worker)
+         then 'cancelled' else 'lost' end
   from (select darkroom.as_uuid(r -> 'task_id') as id, (r ->> 'attempt')::integer as attempt from jsonb_array_elements(running) r) s
   left join public.tasks t on t.id = s.id
   where t.id is null or t.status <> 'In Progress' or t.worker_id <> v_worker or t.attempt <> s.attempt;
@@ -2868,7 +2872,8 @@ begin
       hint = 'Add a row to the table task_types, or do not offer to run it.';
   end if;
 
-  -- A token's worker has the id of its name, or where that is taken one that nobody else can have.
+  -- A token's worker has the id of its name, or where that is taken one that nobody else can have. A user's has always such a one: otherwise
+  -- users could take the names of the service's own workers before those start.
   if v_token is not null then
     v_id := (select w.id from public.workers w where w.token_id = v_token and w.name = register_worker.worker_id);
     if v_id is null then
@@ -2877,7 +2882,7 @@ begin
           hint = 'Give workers names that stay the same when they start anew.';
       end if;
       v_id := register_worker.worker_id;
-      if exists (select from public.workers w where w.id = v_id) then
+      if v_owner is not null or exists (select from public.workers w where w.id = v_id) then
         v_id := v_id || '#' || left(v_token::text, 18);
       end if;
     end if;
