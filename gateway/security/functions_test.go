@@ -164,12 +164,12 @@ func (l *lab) extra(tx pgx.Tx, call string, c caller) string {
 	ctx := l.t.Context()
 	name := c.name // workers of the lab are called as their caller
 	if c.name == "A's worker" {
-		name = canary
+		name = workerOfA
 	}
 	call = strings.ReplaceAll(call, "NAME", "'"+strings.ReplaceAll(name, "'", "''")+"'")
 	call = strings.ReplaceAll(call, `{"running"}`, `"`+l.running.String()+`"`)
 	if !slices.Contains([]string{"A's worker", "B's worker", "worker of nobody"}, c.name) { // without a token the name is the id
-		call = strings.ReplaceAll(call, "{worker}", quoteText(value[string](l, "select id from workers where name = $1", canary)))
+		call = strings.ReplaceAll(call, "{worker}", quoteText(value[string](l, "select id from workers where name = $1", workerOfA)))
 	}
 	one := func(sql string, args ...any) (id string) {
 		if err := tx.QueryRow(ctx, l.fill(sql), args...).Scan(&id); err != nil {
@@ -186,7 +186,7 @@ func (l *lab) extra(tx pgx.Tx, call string, c caller) string {
 		if _, err := tx.Exec(ctx, "set constraints all immediate"); err != nil {
 			l.t.Fatal(err)
 		}
-		holder := one("select id from workers where name = $1", canary)
+		holder := one("select id from workers where name = $1", workerOfA)
 		for _, sql := range []string{"update workers set capabilities = '{wan2gp}' where id = " + holder, "select claim_next_tasks(" + holder + ", 100)"} {
 			if _, err := tx.Exec(ctx, sql); err != nil {
 				l.t.Fatal(err)

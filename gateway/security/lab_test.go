@@ -21,6 +21,9 @@ import (
 // canary stands in every text of A's. Nobody else may ever read it.
 const canary = "canary-of-a"
 
+// workerOfA is what A's worker calls itself.
+const workerOfA = "gpu"
+
 // lab is a database with two users who know nothing of one another, A with some of everything, and the callers who try to reach it.
 type lab struct {
 	t    testing.TB
@@ -49,7 +52,11 @@ func newLab(t testing.TB) *lab {
 	ctx := t.Context()
 	l.a, l.b = l.person(canary, 100), l.person("b", 100)
 	userToken := func(owner uuid.UUID, scope string) map[string]any {
-		token, err := l.db.CreateAccessToken(ctx, scope, canary, 0, owner)
+		label := canary
+		if owner != l.a.id {
+			label = "b"
+		}
+		token, err := l.db.CreateAccessToken(ctx, scope, label, 0, owner)
 		l.must(err)
 		hash := sha256.Sum256([]byte(token.Token))
 		if owner == l.a.id && scope == "user" {
@@ -72,7 +79,7 @@ func newLab(t testing.TB) *lab {
 		{"gateway's login", "authenticator", nil},
 	}
 	l.as("A's worker", func(tx pgx.Tx) {
-		_, err := taskdb.New(tx).RegisterWorker(ctx, taskdb.Registration{WorkerID: canary})
+		_, err := taskdb.New(tx).RegisterWorker(ctx, taskdb.Registration{WorkerID: workerOfA})
 		l.must(err)
 	})
 	for _, name := range []string{"B's worker", "worker of nobody", "trusted worker"} {
@@ -84,7 +91,7 @@ func newLab(t testing.TB) *lab {
 	claim := func() uuid.UUID {
 		var id uuid.UUID
 		l.as("A's worker", func(tx pgx.Tx) {
-			task, found, err := taskdb.New(tx).ClaimNextTask(ctx, canary)
+			task, found, err := taskdb.New(tx).ClaimNextTask(ctx, workerOfA)
 			if err != nil || !found {
 				l.t.Fatalf("nothing claimed: %v", err)
 			}

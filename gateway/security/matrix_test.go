@@ -64,7 +64,7 @@ var tables = map[string]tableProbe{
 func (l *lab) fill(text string) string {
 	return strings.NewReplacer(
 		"{a}", quote(l.a.id), "{project}", quote(l.a.project), "{shot}", quote(l.a.shot), "{queued}", quote(l.queued), "{running}", quote(l.running),
-		"{done}", quote(l.done), "{generation}", quote(l.generation), "{token}", quote(l.token), "{worker}", "'"+canary+"'", "{canary}", canary,
+		"{done}", quote(l.done), "{generation}", quote(l.generation), "{token}", quote(l.token), "{worker}", quoteText(workerOfA), "{canary}", canary,
 		"{task}", "gen_random_uuid()", "{b}", quote(l.b.id), "{b's project}", quote(l.b.project),
 	).Replace(text)
 }
