@@ -2,7 +2,7 @@
 create or replace function darkroom.ensure_user(p_user uuid)
 returns void
 language sql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   insert into public.users (id, email) values (p_user, case when p_user = auth.uid() then auth.jwt() ->> 'email' end) on conflict do nothing
 $$;
