@@ -89,6 +89,14 @@ comment on column darkroom.access_tokens.prefix is 'Its first characters, for pe
 comment on column darkroom.access_tokens.hash is 'SHA-256. The token has 244 random bits, so that nothing slower is needed.';
 create index access_tokens_by_owner on darkroom.access_tokens (owner_id, created_at desc);
 
+-- Users whose rows are gone and whose files are being deleted.
+create table darkroom.erasures (
+  owner_id uuid primary key,
+  requested_at timestamptz not null default clock_timestamp(),
+  swept_at timestamptz
+);
+comment on column darkroom.erasures.swept_at is 'When their files were last looked for and deleted; null: not yet.';
+
 -- What can be asked for: data, not code ----------------------------------------------------------
 
 create table public.task_types (
@@ -431,6 +439,7 @@ create type public.credit_account as (owner_id uuid, balance numeric, held numer
 create type public.dependency_output as (
   ordinal integer, task_id uuid, task_type text, output_location text, params jsonb, metadata jsonb
 );
+create type public.erasure as (user_id uuid, requested_at timestamptz, swept_at timestamptz);
 create type public.sweep_report as (checked integer, repaired integer, admitted integer);
 
 -- +goose Down
@@ -439,4 +448,4 @@ drop schema darkroom cascade;
 drop table public.generation_errors, public.shot_generations, public.generations, public.credit_ledger, public.workers,
   public.task_attempts, public.tasks, public.tools, public.task_types, public.shots, public.projects, public.users cascade;
 drop type public.new_task, public.completion, public.completion_result, public.heartbeat_verdict, public.credit_account,
-  public.dependency_output, public.sweep_report, public.new_access_token, public.access_token;
+  public.dependency_output, public.sweep_report, public.new_access_token, public.access_token, public.erasure;

@@ -39,6 +39,7 @@ var (
 	ErrNotSignedIn         = &Error{Code: "TD040", Message: "Not signed in"}
 	ErrNotAllowed          = &Error{Code: "TD041", Message: "Not allowed"}
 	ErrIsolation           = &Error{Code: "TD050", Message: "Wrong transaction isolation"}
+	ErrErased              = &Error{Code: "TD080", Message: "User was erased"}
 )
 
 // Errors lists every refusal once, in the order of the codes.
@@ -46,7 +47,7 @@ func Errors() []*Error {
 	return []*Error{
 		ErrMissingFields, ErrUnknownType, ErrInvalidParams, ErrParamsTooLarge, ErrInvalidAmount, ErrMissingOutput,
 		ErrInsufficientCredits, ErrProjectNotFound, ErrTaskNotFound, ErrUnknownWorker, ErrInvalidDependency, ErrShotNotFound,
-		ErrUserNotFound, ErrTokenNotFound, ErrConflict, ErrLeaseLost, ErrTaskEnded, ErrNotSignedIn, ErrNotAllowed, ErrIsolation,
+		ErrUserNotFound, ErrTokenNotFound, ErrConflict, ErrLeaseLost, ErrTaskEnded, ErrNotSignedIn, ErrNotAllowed, ErrIsolation, ErrErased,
 	}
 }
 
