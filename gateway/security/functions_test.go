@@ -162,11 +162,7 @@ func (l *lab) probeFunction(name string, probe functionProbe, c caller) (finding
 // extra puts things into a call that a probe needs beside those of newLab, made by A's worker or A in the same transaction.
 func (l *lab) extra(tx pgx.Tx, call string, c caller) string {
 	ctx := l.t.Context()
-	name := c.name // workers of the lab are called as their caller
-	if c.name == "A's worker" {
-		name = workerOfA
-	}
-	call = strings.ReplaceAll(call, "NAME", "'"+strings.ReplaceAll(name, "'", "''")+"'")
+	call = strings.ReplaceAll(call, "NAME", quoteText(workerName(c)))
 	call = strings.ReplaceAll(call, `{"running"}`, `"`+l.running.String()+`"`)
 	if !slices.Contains([]string{"A's worker", "B's worker", "worker of nobody"}, c.name) { // without a token the name is the id
 		call = strings.ReplaceAll(call, "{worker}", quoteText(value[string](l, "select id from workers where name = $1", workerOfA)))
@@ -195,6 +191,14 @@ func (l *lab) extra(tx pgx.Tx, call string, c caller) string {
 		call = strings.ReplaceAll(call, "{travel}", id)
 	}
 	return call
+}
+
+// workerName is what a caller of the lab calls its worker.
+func workerName(c caller) string {
+	if c.name == "A's worker" {
+		return workerOfA
+	}
+	return c.name
 }
 
 func quoteText(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
