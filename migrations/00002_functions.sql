@@ -497,12 +497,16 @@ revoke all on function darkroom.end_attempt from public;
 -- +goose StatementBegin
 -- sql/internal/ensure_user.sql
 -- Makes sure that the user who is signed in has a row: the first thing that somebody does whose token another service issued.
+-- Raises TD080 (the user was erased lately).
 create or replace function darkroom.ensure_user(p_user uuid)
 returns void
-language sql volatile
+language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
-  insert into public.users (id, email) values (p_user, case when p_user = auth.uid() then auth.jwt() ->> 'email' end) on conflict do nothing
+begin
+  insert into public.users (id, email) values (p_user, case when p_user = auth.uid() then auth.jwt() ->> 'email' end) on conflict do nothing;
+  perform darkroom.refuse_erased(p_user);  -- afterwards: the insert has waited for an erasure that was going on
+end
 $$;
 comment on function darkroom.ensure_user is 'Makes a row for a user who signs in by another service.';
 revoke all on function darkroom.ensure_user from public;
@@ -863,6 +867,9 @@ begin
 
   perform darkroom.lock_owner(v_owner);
   select t.* into v_task from public.tasks t where t.id = p_task for update;
+  if not found then
+    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s any more.', p_task);
+  end if;
 
   if v_token is not null then
     -- An unknown name becomes one that nobody has.
@@ -1161,6 +1168,29 @@ revoke all on function darkroom.price_of from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/purge.sql
+-- Deletes rows that have served their time, and returns how many. Each kind of row has one statement here.
+create or replace function darkroom.purge()
+returns bigint
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_count bigint;
+  v_total bigint := 0::bigint;
+begin
+  -- Erasures whose files were deleted once more a day after: by then every token of the user has expired and every zombie has ended.
+  delete from darkroom.erasures e where e.swept_at > e.requested_at + interval '1 day';
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  return v_total;
+end
+$$;
+comment on function darkroom.purge is 'Deletes rows that have served their time.';
+revoke all on function darkroom.purge from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/refill_lane.sql
 -- Fills a lane's window from its backlog after rows left it: from fewer than 8 up to 16. The caller holds the owner's lock.
 -- p_created_at, p_job_no: the youngest row that left. Everything of the lane's backlog is younger than it, and dead rows lie
@@ -1218,6 +1248,25 @@ end
 $$;
 comment on function darkroom.refuse_change is 'Raises TD089: rows are only added.';
 revoke all on function darkroom.refuse_change from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/refuse_erased.sql
+-- Raises TD080 for a user who was erased less than a day ago: a token of theirs that has not expired yet must not make them anew.
+create or replace function darkroom.refuse_erased(p_user uuid)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if exists (select from darkroom.erasures e where e.owner_id = p_user) then
+    raise exception 'User was erased' using errcode = 'TD080', detail = format('User %s was erased lately.', p_user),
+      hint = 'Sign out. Another account has another id.';
+  end if;
+end
+$$;
+comment on function darkroom.refuse_erased is 'Raises TD080 for a user who was erased lately.';
+revoke all on function darkroom.refuse_erased from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -1727,7 +1776,9 @@ begin
   end if;
   perform darkroom.lock_owner(v_owner);
   select t.* into v_task from public.tasks t where t.id = cancel_task.task_id for update;
-  if v_task.status = 'Cancelled' then
+  if not found then
+    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s any more.', cancel_task.task_id);
+  elsif v_task.status = 'Cancelled' then
     return v_task;
   elsif v_task.status not in ('Queued', 'In Progress') then
     raise exception 'Task has ended' using errcode = 'TD032',
@@ -1839,28 +1890,29 @@ begin
             where r.owner_id = v_owner_only and r.task_type = any (v_types) and not r.parked and r.owner_id <> all (v_busy)
             order by r.created_at, r.job_no limit v_want
             for update skip locked) l;
-    else for v_head in
-      select ty.name, h.created_at, h.job_no
-      from unnest(v_types) as ty (name)
-      cross join lateral (select r.created_at, r.job_no from darkroom.task_ready r
-                          where r.task_type = ty.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
-                          order by r.created_at, r.job_no limit 1) h
-      order by h.created_at, h.job_no
-    loop
-      exit when cardinality(v_picked) = v_want
-        and (v_head.created_at, v_head.job_no) > (v_picked[v_want].created_at, v_picked[v_want].job_no);
-      select array_agg(l.r) into v_found
-      from (select r from darkroom.task_ready r
-            where r.task_type = v_head.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
-            order by r.created_at, r.job_no limit v_want
-            for update skip locked) l;
-      if cardinality(v_picked) = 0 then
-        v_picked := coalesce(v_found, '{}');
-      else
-        select array_agg(m.r) into v_picked
-        from (select f as r from unnest(v_picked || v_found) f order by f.created_at, f.job_no limit v_want) m;
-      end if;
-    end loop;
+    else
+      for v_head in
+        select ty.name, h.created_at, h.job_no
+        from unnest(v_types) as ty (name)
+        cross join lateral (select r.created_at, r.job_no from darkroom.task_ready r
+                            where r.task_type = ty.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
+                            order by r.created_at, r.job_no limit 1) h
+        order by h.created_at, h.job_no
+      loop
+        exit when cardinality(v_picked) = v_want
+          and (v_head.created_at, v_head.job_no) > (v_picked[v_want].created_at, v_picked[v_want].job_no);
+        select array_agg(l.r) into v_found
+        from (select r from darkroom.task_ready r
+              where r.task_type = v_head.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
+              order by r.created_at, r.job_no limit v_want
+              for update skip locked) l;
+        if cardinality(v_picked) = 0 then
+          v_picked := coalesce(v_found, '{}');
+        else
+          select array_agg(m.r) into v_picked
+          from (select f as r from unnest(v_picked || v_found) f order by f.created_at, f.job_no limit v_want) m;
+        end if;
+      end loop;
     end if;
 
     if cardinality(v_picked) = 0 then
@@ -2343,6 +2395,7 @@ grant execute on function public.create_tasks to authenticated, worker, service_
 -- +goose StatementBegin
 -- sql/create_user.sql
 -- Makes a user known and returns the row; one that exists is returned as it is.
+-- Raises TD080 (that user was erased less than a day ago).
 create or replace function public.create_user(user_id uuid default null, email text default null)
 returns public.users
 language plpgsql volatile security definer
@@ -2355,7 +2408,8 @@ begin
   insert into public.users as u (id, email) values (coalesce(create_user.user_id, gen_random_uuid()), create_user.email)
   on conflict (id) do nothing
   returning u.* into v_user;
-  if not found then
+  perform darkroom.refuse_erased(create_user.user_id);
+  if v_user.id is null then
     select u.* into v_user from public.users u where u.id = create_user.user_id;
   end if;
   return v_user;
@@ -2364,6 +2418,123 @@ $$;
 comment on function public.create_user is 'Makes a user known.';
 revoke all on function public.create_user from public;
 grant execute on function public.create_user to service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/due_erasures.sql
+-- The erased users whose files are to be deleted now, those who wait longest first: everything in storage below "{user_id}/". No row: none.
+-- A user is due at once, and each hour for a day after: a worker that was cut off, or somebody whose token has not expired yet, may store a
+-- file late. Whoever has deleted them calls mark_erasure_swept. Writes nothing. Raises TD041 (a worker with a token).
+-- Workers and the service may call it.
+create or replace function public.due_erasures()
+returns setof public.erasure
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform darkroom.refuse_tokens();
+  return query
+  select e.owner_id, e.requested_at, e.swept_at from darkroom.erasures e
+  where e.swept_at is null or e.swept_at < clock_timestamp() - interval '1 hour'
+  order by e.requested_at;
+end
+$$;
+comment on function public.due_erasures is 'Erased users whose files are to be deleted now.';
+revoke all on function public.due_erasures from public;
+grant execute on function public.due_erasures to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/erase_user.sql
+-- Erases a user: what runs is cancelled and not charged, all their rows go, and the ledger stays under a random id, without notes, keys and
+-- the ids of tasks, so that the books still add up. Their files are deleted by the keeper of workerd, within minutes: see due_erasures.
+-- Returns the erasure; for a user who was erased less than a day ago, the same one again. Nobody can take the id for that day (TD080).
+--
+-- One transaction: it holds the owner's lock and their projects, which nobody else needs, and waits for what others do there at that moment,
+-- 5 s at most (55P03). It reads the event log whole. Other users are not held up.
+-- Raises TD025 (no such user), TD050 (isolation). The service may call it.
+create or replace function public.erase_user(user_id uuid)
+returns public.erasure
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  c_patience constant interval := interval '5 seconds';
+  v_user uuid := erase_user.user_id;
+  v_began timestamptz := clock_timestamp();
+  v_erasure darkroom.erasures;
+  v_task public.tasks;
+  v_projects uuid[];
+  v_tasks uuid[];
+  v_anonymous uuid := gen_random_uuid();
+  v_salt text := gen_random_uuid()::text;
+begin
+  -- Who creates a task holds the project and then waits for the owner's lock; who completes one has them the other way round. So the projects are
+  -- asked for without waiting, and after a refusal the owner's lock is given up, too.
+  loop
+    begin
+      perform darkroom.lock_owner(v_user);
+      select e.* into v_erasure from darkroom.erasures e where e.owner_id = v_user;
+      if found then
+        return (v_erasure.owner_id, v_erasure.requested_at, v_erasure.swept_at)::public.erasure;
+      end if;
+      perform from public.users u where u.id = v_user for update nowait;
+      if not found then
+        raise exception 'User not found' using errcode = 'TD025', detail = format('There is no user %s.', v_user);
+      end if;
+      perform from public.projects p where p.owner_id = v_user order by p.id for update nowait;
+      exit;
+    exception when lock_not_available then
+      if clock_timestamp() > v_began + c_patience then
+        raise;
+      end if;
+    end;
+    perform pg_sleep(0.005);
+  end loop;
+  select coalesce(array_agg(p.id), '{}') into v_projects from public.projects p where p.owner_id = v_user;
+  select coalesce(array_agg(t.id), '{}') into v_tasks from public.tasks t where t.project_id = any (v_projects);
+
+  -- the queue first, so that no hold that is released lets a task in
+  delete from darkroom.task_ready r where r.owner_id = v_user;
+  delete from darkroom.task_backlog b where b.owner_id = v_user;
+  delete from darkroom.task_deps d where d.task_id = any (v_tasks);
+  delete from darkroom.task_delayed d where d.task_id = any (v_tasks);
+  delete from darkroom.queue_repairs q where q.owner_id = v_user;
+  for v_task in select t.* from public.tasks t where t.id = any (v_tasks) and t.status = 'In Progress' order by t.id for update loop
+    perform darkroom.end_attempt(v_task, 'cancelled');
+    perform darkroom.notify_workers(v_task.job_no);
+  end loop;
+
+  delete from public.shots s where s.project_id = any (v_projects);
+  delete from public.generations g where g.project_id = any (v_projects);
+  delete from public.generation_errors e where e.task_id = any (v_tasks);
+  delete from darkroom.deleted_generations d where d.owner_id = v_user;
+  delete from public.task_attempts a where a.task_id = any (v_tasks);
+  delete from public.tasks t where t.id = any (v_tasks);
+  delete from public.workers w
+  where w.owner_id = v_user or w.token_id in (select k.id from darkroom.access_tokens k where k.owner_id = v_user);
+  delete from darkroom.access_tokens k where k.owner_id = v_user;
+  delete from public.projects p where p.owner_id = v_user;
+  delete from public.users u where u.id = v_user;
+
+  -- A task keeps one id in all its entries, which nobody can compute: the salt is forgotten.
+  update public.credit_ledger l
+  set owner_id = v_anonymous, note = null, idempotency_key = null,
+      task_id = encode(substr(sha256(convert_to(concat(v_salt, l.task_id), 'UTF8')), 1, 16), 'hex')::uuid
+  where l.owner_id = v_user and l.task_id is not null;
+  update public.credit_ledger l set owner_id = v_anonymous, note = null, idempotency_key = null where l.owner_id = v_user;
+
+  -- last, because all of the above was logged
+  delete from darkroom.task_events e where e.owner_id = v_user;
+
+  insert into darkroom.erasures as e (owner_id) values (v_user) returning e.* into v_erasure;
+  return (v_erasure.owner_id, v_erasure.requested_at, v_erasure.swept_at)::public.erasure;
+end
+$$;
+comment on function public.erase_user is 'Deletes a user with all rows; the ledger stays, anonymous. Files are deleted soon after.';
+revoke all on function public.erase_user from public;
+grant execute on function public.erase_user to service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -2580,11 +2751,11 @@ begin
     raise exception 'Invalid amount' using errcode = 'TD005',
       detail = format('%s is not an amount of credits: above 0, up to %s, at most 3 decimals.', coalesce(amount::text, 'null'), c_max);
   end if;
+  perform darkroom.lock_owner(grant_credits.user_id);
   if not exists (select from public.users u where u.id = grant_credits.user_id) then
     raise exception 'User not found' using errcode = 'TD025', detail = format('There is no user %s.', grant_credits.user_id);
   end if;
 
-  perform darkroom.lock_owner(grant_credits.user_id);
   select l.* into v_entry from public.credit_ledger l
   where l.owner_id = grant_credits.user_id and l.idempotency_key = grant_credits.idempotency_key;
   if found then
@@ -2751,6 +2922,31 @@ grant execute on function public.list_generations to authenticated, service_role
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/mark_erasure_swept.sql
+-- Notes that the files of an erased user were deleted just now, and returns the erasure. Raises TD025 (the user is not among the erased), TD041 (a
+-- worker with a token). Workers and the service may call it.
+create or replace function public.mark_erasure_swept(user_id uuid)
+returns public.erasure
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_erasure darkroom.erasures;
+begin
+  perform darkroom.refuse_tokens();
+  update darkroom.erasures e set swept_at = clock_timestamp() where e.owner_id = mark_erasure_swept.user_id returning e.* into v_erasure;
+  if not found then
+    raise exception 'User not found' using errcode = 'TD025', detail = format('User %s was not erased lately.', mark_erasure_swept.user_id);
+  end if;
+  return (v_erasure.owner_id, v_erasure.requested_at, v_erasure.swept_at)::public.erasure;
+end
+$$;
+comment on function public.mark_erasure_swept is 'Notes that the files of an erased user are deleted.';
+revoke all on function public.mark_erasure_swept from public;
+grant execute on function public.mark_erasure_swept to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/orphaned_outputs.sql
 -- Which of these folders in storage, "{owner}/tasks/{task}/{attempt}", hold what nobody will ever see: files of an attempt that is over
 -- and whose files no row names. The array holds some of those given, each once; null elements, and what is no such folder, are passed over.
@@ -2828,6 +3024,25 @@ $$;
 comment on function public.process_completed_task is 'The spec''s name for complete_task and fail_task.';
 revoke all on function public.process_completed_task from public;
 grant execute on function public.process_completed_task to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/purge_expired.sql
+-- Deletes rows that have served their time, a few seconds' worth, and returns how many: see darkroom.purge. Raises TD041 (a worker with a token).
+-- Workers and the service may call it.
+create or replace function public.purge_expired()
+returns bigint
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform darkroom.refuse_tokens();
+  return darkroom.purge();
+end
+$$;
+comment on function public.purge_expired is 'Deletes rows that have served their time.';
+revoke all on function public.purge_expired from public;
+grant execute on function public.purge_expired to worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3390,11 +3605,19 @@ drop function public.register_worker(text,text[],text[],interval,jsonb,boolean);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function public.purge_expired();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function public.process_completed_task(uuid,jsonb,text,integer);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
 drop function public.orphaned_outputs(text[]);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.mark_erasure_swept(uuid);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3435,6 +3658,14 @@ drop function public.fail_task(uuid,text,text,integer,boolean,interval);
 
 -- +goose StatementBegin
 drop function public.expand_travel_orchestrator(uuid,text,integer);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.erase_user(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.due_erasures();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3542,11 +3773,19 @@ drop function darkroom.refuse_hold(public.tasks,text,integer);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.refuse_erased(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.refuse_change();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
 drop function darkroom.refill_lane(uuid,text,numeric,timestamp with time zone,bigint,boolean);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.purge();
 -- +goose StatementEnd
 
 -- +goose StatementBegin

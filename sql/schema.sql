@@ -56,6 +56,11 @@ create type public.dependency_output as (
   params jsonb,
   metadata jsonb
 );
+create type public.erasure as (
+  user_id uuid,
+  requested_at timestamp with time zone,
+  swept_at timestamp with time zone
+);
 create type public.heartbeat_verdict as (
   task_id uuid,
   attempt integer,
@@ -138,6 +143,14 @@ create table darkroom.deleted_generations (
   constraint deleted_generations_pkey PRIMARY KEY (task_id)
 );
 grant select on darkroom.deleted_generations to service_role;
+create table darkroom.erasures (
+  owner_id uuid not null,
+  requested_at timestamp with time zone default clock_timestamp() not null,
+  swept_at timestamp with time zone,
+  constraint erasures_pkey PRIMARY KEY (owner_id)
+);
+comment on column darkroom.erasures.swept_at is 'When their files were last looked for and deleted; null: not yet.';
+grant select on darkroom.erasures to service_role;
 create table darkroom.lease_watch (
   only_row boolean default true not null,
   last_run timestamp with time zone not null,
@@ -617,7 +630,7 @@ grant execute on function auth.uid() to anon, authenticated, service_role, worke
 -- function darkroom.close_tasks(p_owner uuid, p_task uuid, p_status text, p_error text, p_outcome text) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.drop_from_queue(p_task public.tasks) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.end_attempt(p_task public.tasks, p_outcome text, p_error text DEFAULT NULL::text) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
--- function darkroom.ensure_user(p_user uuid) returns void sql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.ensure_user(p_user uuid) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.file_new_task() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.file_task(p_task public.tasks) returns text plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.fill_generation() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
@@ -638,8 +651,10 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.notify_workers(p_cancel_job_no bigint DEFAULT NULL::bigint) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.prepare_task() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.price_of(p_type public.task_types, p_params jsonb) returns numeric plpgsql immutable set search_path=pg_catalog, pg_temp
+-- function darkroom.purge() returns bigint plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.refill_lane(p_owner uuid, p_task_type text, p_cost numeric, p_created_at timestamp with time zone, p_job_no bigint, p_parked boolean) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.refuse_change() returns trigger plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.refuse_erased(p_user uuid) returns void plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.refuse_hold(p_task public.tasks, p_worker text, p_attempt integer) returns void plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.refuse_tokens() returns void plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.release_dependents(p_done uuid) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
@@ -682,6 +697,10 @@ grant execute on function public.create_task(uuid,text,jsonb,uuid,text,jsonb,uui
 grant execute on function public.create_tasks(public.new_task[]) to authenticated, service_role, worker;
 -- function public.create_user(user_id uuid DEFAULT NULL::uuid, email text DEFAULT NULL::text) returns public.users plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.create_user(uuid,text) to service_role;
+-- function public.due_erasures() returns SETOF public.erasure plpgsql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.due_erasures() to service_role, worker;
+-- function public.erase_user(user_id uuid) returns public.erasure plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.erase_user(uuid) to service_role;
 -- function public.expand_travel_orchestrator(task_id uuid, worker_id text, attempt integer) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.expand_travel_orchestrator(uuid,text,integer) to service_role, worker;
 -- function public.fail_task(task_id uuid, error_message text, worker_id text DEFAULT NULL::text, attempt integer DEFAULT NULL::integer, retryable boolean DEFAULT false, retry_delay interval DEFAULT NULL::interval) returns public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
@@ -702,10 +721,14 @@ grant execute on function public.list_access_tokens(uuid) to authenticated, serv
 grant execute on function public.list_audit(text,integer,bigint) to service_role;
 -- function public.list_generations(project_id uuid, shot_id uuid DEFAULT NULL::uuid, max_rows integer DEFAULT 100, older_than timestamp with time zone DEFAULT NULL::timestamp with time zone) returns SETOF public.generations plpgsql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.list_generations(uuid,uuid,integer,timestamp with time zone) to authenticated, service_role;
+-- function public.mark_erasure_swept(user_id uuid) returns public.erasure plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.mark_erasure_swept(uuid) to service_role, worker;
 -- function public.orphaned_outputs(folders text[]) returns text[] plpgsql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.orphaned_outputs(text[]) to service_role, worker;
 -- function public.process_completed_task(task_id uuid, output jsonb, worker_id text DEFAULT NULL::text, attempt integer DEFAULT NULL::integer) returns public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.process_completed_task(uuid,jsonb,text,integer) to service_role, worker;
+-- function public.purge_expired() returns bigint plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.purge_expired() to service_role, worker;
 -- function public.register_worker(worker_id text, capabilities text[] DEFAULT '{}'::text[], task_types text[] DEFAULT NULL::text[], lease_timeout interval DEFAULT '00:30:00'::interval, info jsonb DEFAULT '{}'::jsonb, if_unknown boolean DEFAULT false) returns public.workers plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.register_worker(text,text[],text[],interval,jsonb,boolean) to service_role, worker;
 -- function public.release_task(task_id uuid, worker_id text, attempt integer, reason text DEFAULT NULL::text) returns public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp

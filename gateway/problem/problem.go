@@ -53,6 +53,8 @@ func Status(code string) int {
 		return http.StatusMethodNotAllowed
 	case "TD030", "TD031", "TD032":
 		return http.StatusConflict
+	case "TD080":
+		return http.StatusGone
 	case TooLarge, "TD004":
 		return http.StatusRequestEntityTooLarge
 	case MediaType:

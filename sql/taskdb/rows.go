@@ -188,6 +188,13 @@ type CompletionResult struct {
 	ErrorMessage *string   `db:"error_message" json:"error_message"`
 }
 
+// Erasure is the end of a user. The rows are gone; the files were deleted at SweptAt, or are about to be.
+type Erasure struct {
+	UserID      uuid.UUID  `db:"user_id" json:"user_id"`
+	RequestedAt time.Time  `db:"requested_at" json:"requested_at"`
+	SweptAt     *time.Time `db:"swept_at" json:"swept_at"` // when storage was last looked at; nil: not yet
+}
+
 // SweepReport is what a sweep looked at and mended. Repaired above zero is a fault of ours.
 type SweepReport struct {
 	Checked  int `db:"checked" json:"checked"`   // owners looked at

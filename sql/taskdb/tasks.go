@@ -79,6 +79,12 @@ func (db *DB) CreateUser(ctx context.Context, id uuid.UUID, email string) (User,
 	return rowOf[User](ctx, db, callCreateUser, orNull(id), orNull(email))
 }
 
+// EraseUser deletes a user with all rows; the ledger stays, anonymous, and files are deleted soon after by workerd. A repeat within a day answers the same.
+// Errors: ErrUserNotFound, ErrIsolation.
+func (db *DB) EraseUser(ctx context.Context, id uuid.UUID) (Erasure, error) {
+	return rowOf[Erasure](ctx, db, callEraseUser, id)
+}
+
 // CreateProject makes a project; uuid.Nil is the caller, where one is signed in. Errors: ErrUserNotFound, ErrNotSignedIn.
 func (db *DB) CreateProject(ctx context.Context, owner uuid.UUID, name string) (Project, error) {
 	return rowOf[Project](ctx, db, callCreateProject, orNull(owner), name)
