@@ -35,6 +35,9 @@ end
 $$;
 -- +goose StatementEnd
 
+-- Databases that began before PostgreSQL 15 let everybody make things here.
+revoke create on schema public from public;
+
 create schema darkroom;
 revoke all on schema darkroom from public;
 create schema auth;
@@ -261,6 +264,7 @@ create table public.workers (
   constraint a_worker_of_a_token_has_a_name check ((token_id is null) = (name is null)),
   constraint a_lease_is_between_a_second_and_a_day check (lease_timeout between interval '1 second' and interval '1 day')
 ) with (fillfactor = 50);
+create index workers_by_owner on public.workers (owner_id) where owner_id is not null;
 comment on column public.workers.token_id is 'The token that it calls with; null: it logs in to the database, and is trusted.';
 comment on column public.workers.name is 'What it calls itself. The id is the same, but where another worker has that already.';
 comment on column public.workers.owner_id is 'The only user whose tasks it runs; null: everybody''s.';

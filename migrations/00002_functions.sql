@@ -828,7 +828,7 @@ revoke all on function darkroom.file_task from public;
 
 -- +goose StatementBegin
 -- sql/internal/fill_generation.sql
--- Trigger before insert on generations: the owner is the project's, whoever inserts.
+-- Trigger before insert on generations: the owner is the project's, whoever inserts. Somebody else's project is not found (TD020), as one that is not there.
 create or replace function darkroom.fill_generation()
 returns trigger
 language plpgsql volatile security definer
@@ -836,7 +836,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   select p.owner_id into new.owner_id from public.projects p where p.id = new.project_id;
-  if not found then
+  if not found or new.owner_id <> darkroom.caller_owner() then
     raise exception 'Project not found' using errcode = 'TD020', detail = format('There is no project %s.', new.project_id);
   end if;
   return new;
@@ -871,7 +871,7 @@ revoke all on function darkroom.fill_project from public;
 -- +goose StatementBegin
 -- sql/internal/fill_shot_generation.sql
 -- Trigger before insert or update on shot_generations: owner and project are the generation's, and the shot must be of the
--- same project (TD024), so that nobody's picture gets onto a stranger's shot.
+-- same project (TD024), so that nobody's picture gets onto a stranger's shot. What is somebody else's is answered as what is not there.
 create or replace function darkroom.fill_shot_generation()
 returns trigger
 language plpgsql volatile security definer
@@ -879,9 +879,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   select g.owner_id, g.project_id into new.owner_id, new.project_id from public.generations g where g.id = new.generation_id;
-  if not exists (select from public.shots s where s.id = new.shot_id and s.project_id = new.project_id) then
+  if new.owner_id <> darkroom.caller_owner()
+     or not exists (select from public.shots s where s.id = new.shot_id and s.project_id = new.project_id) then
     raise exception 'Shot not found' using errcode = 'TD024',
-      detail = format('Project %s of generation %s has no shot %s.', new.project_id, new.generation_id, new.shot_id);
+      detail = format('There is no shot %s in the project of a generation %s.', new.shot_id, new.generation_id);
   end if;
   return new;
 end

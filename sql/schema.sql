@@ -621,6 +621,7 @@ create table public.workers (
   constraint workers_pkey PRIMARY KEY (id),
   constraint a_token_has_one_worker_of_a_name UNIQUE (token_id, name)
 ) with (fillfactor=50);
+CREATE INDEX workers_by_owner ON public.workers USING btree (owner_id) WHERE (owner_id IS NOT NULL);
 alter table public.workers enable row level security, force row level security;
 create policy internal on public.workers as permissive for all to current_user using true with check true;
 create policy own on public.workers as permissive for select to authenticated using (owner_id = ( SELECT auth.uid() AS uid));
