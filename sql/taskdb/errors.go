@@ -26,6 +26,7 @@ var (
 	ErrInvalidAmount       = &Error{Code: "TD005", Message: "Invalid amount"}
 	ErrMissingOutput       = &Error{Code: "TD006", Message: "Missing output"}
 	ErrInsufficientCredits = &Error{Code: "TD010", Message: "Insufficient credits"}
+	ErrTooManyQueued       = &Error{Code: "TD011", Message: "Too many queued tasks"}
 	ErrProjectNotFound     = &Error{Code: "TD020", Message: "Project not found"}
 	ErrTaskNotFound        = &Error{Code: "TD021", Message: "Task not found"}
 	ErrUnknownWorker       = &Error{Code: "TD022", Message: "Unknown worker"}
@@ -45,7 +46,7 @@ var (
 func Errors() []*Error {
 	return []*Error{
 		ErrMissingFields, ErrUnknownType, ErrInvalidParams, ErrParamsTooLarge, ErrInvalidAmount, ErrMissingOutput,
-		ErrInsufficientCredits, ErrProjectNotFound, ErrTaskNotFound, ErrUnknownWorker, ErrInvalidDependency, ErrShotNotFound,
+		ErrInsufficientCredits, ErrTooManyQueued, ErrProjectNotFound, ErrTaskNotFound, ErrUnknownWorker, ErrInvalidDependency, ErrShotNotFound,
 		ErrUserNotFound, ErrTokenNotFound, ErrConflict, ErrLeaseLost, ErrTaskEnded, ErrNotSignedIn, ErrNotAllowed, ErrIsolation,
 	}
 }
