@@ -164,7 +164,7 @@ type running struct {
 // run starts a worker with a pool of its own; it is stopped at once when the test ends.
 func (b *bundle) run(t *testing.T, change func(*worker.Config), engines ...engine.Engine) *running {
 	t.Helper()
-	pool, err := pgxpool.New(t.Context(), b.test.URL)
+	pool, err := pgxpool.New(t.Context(), b.test.Login(t, "worker"))
 	must(t, err)
 	all := make([]worker.Engine, 0, len(engines))
 	for _, e := range engines {
