@@ -38,7 +38,7 @@ grant execute on function auth.identify_token to authenticator;
 create or replace function auth.jwt()
 returns jsonb
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   -- After a transaction that set it, the setting is '' and not null.
   select nullif(current_setting('request.jwt.claims', true), '')::jsonb
@@ -78,7 +78,7 @@ grant execute on function auth.login_fault to authenticator, worker;
 create or replace function auth.role()
 returns text
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role'
 $$;
@@ -120,7 +120,7 @@ grant execute on function auth.role_limits to authenticator;
 create or replace function auth.token_id()
 returns uuid
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'token_id', '')::uuid
 $$;
@@ -135,7 +135,7 @@ grant execute on function auth.token_id to anon, authenticated, worker, service_
 create or replace function auth.uid()
 returns uuid
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub', '')::uuid
 $$;
@@ -150,7 +150,7 @@ grant execute on function auth.uid to anon, authenticated, worker, service_role;
 create or replace function darkroom.account(p_owner uuid)
 returns public.credit_ledger
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_entry public.credit_ledger;
@@ -172,7 +172,7 @@ create or replace function darkroom.append_ledger(
   p_idempotency_key text default null, p_note text default null)
 returns public.credit_ledger
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_before public.credit_ledger;
@@ -203,7 +203,7 @@ revoke all on function darkroom.append_ledger from public;
 create or replace function darkroom.as_uuid(p_value jsonb)
 returns uuid
 language sql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select case when t.v ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then t.v::uuid end
   from (select case jsonb_typeof(p_value)
@@ -213,6 +213,35 @@ as $$
 $$;
 comment on function darkroom.as_uuid is 'The uuid in a JSON value, or null; never an error.';
 revoke all on function darkroom.as_uuid from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/audit_change.sql
+-- Trigger after insert, update or delete on what only the service changes: who did it goes to darkroom.audit_log, in the same transaction.
+-- Arguments: the table, the column that names the row, and the columns to be noted, none of which holds a secret or an address of a person.
+-- An update that changes none of them is not noted.
+create or replace function darkroom.audit_change()
+returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_old jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) end;
+  v_new jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) end;
+  v_details jsonb;
+begin
+  select jsonb_object_agg(c.name, coalesce(v_new, v_old) -> c.name) into v_details from unnest(tg_argv[2:]) c (name)
+  where v_old is null or v_new is null or v_old -> c.name is distinct from v_new -> c.name;
+  if v_details is not null or tg_op <> 'UPDATE' then
+    insert into darkroom.audit_log (login, role, subject, token_id, act, object, target, details)
+    values (session_user, coalesce(nullif(current_setting('role'), 'none'), session_user), auth.uid(), auth.token_id(),
+            tg_op, tg_argv[0], coalesce(v_new, v_old) ->> tg_argv[1], coalesce(v_details, '{}'));
+  end if;
+  return null;
+end
+$$;
+comment on function darkroom.audit_change is 'Notes in the audit log who changed a row.';
+revoke all on function darkroom.audit_change from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -298,7 +327,7 @@ revoke all on function darkroom.caller_worker from public;
 create or replace function darkroom.check_params(p_type public.task_types, p_params jsonb)
 returns void
 language plpgsql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_max_bytes constant integer := 1048576;
@@ -339,7 +368,7 @@ revoke all on function darkroom.check_params from public;
 create or replace function darkroom.check_travel(p_n integer, p_images jsonb, p_frames jsonb, p_overlaps jsonb, p_seed jsonb)
 returns void
 language plpgsql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_wrong text;
@@ -376,7 +405,7 @@ revoke all on function darkroom.check_travel from public;
 create or replace function darkroom.close_tasks(p_owner uuid, p_task uuid, p_status text, p_error text, p_outcome text)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_seeds uuid[] := array[p_task];
@@ -438,7 +467,7 @@ revoke all on function darkroom.close_tasks from public;
 create or replace function darkroom.drop_from_queue(p_task public.tasks)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_row darkroom.task_ready;
@@ -473,7 +502,7 @@ revoke all on function darkroom.drop_from_queue from public;
 create or replace function darkroom.end_attempt(p_task public.tasks, p_outcome text, p_error text default null)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into public.task_attempts (owner_id, task_id, attempt, worker_id, claimed_at, outcome, error)
@@ -541,7 +570,7 @@ revoke all on function darkroom.file_new_task from public;
 create or replace function darkroom.file_task(p_task public.tasks)
 returns text
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_window constant integer := 16;
@@ -680,7 +709,7 @@ revoke all on function darkroom.fill_shot_generation from public;
 create or replace function darkroom.find_shot(p_task public.tasks, p_paths text[])
 returns uuid
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_path text;
@@ -716,7 +745,7 @@ revoke all on function darkroom.find_shot from public;
 create or replace function darkroom.finish_orchestrator(p_child public.tasks)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_before public.tasks;
@@ -761,7 +790,7 @@ revoke all on function darkroom.finish_orchestrator from public;
 create or replace function darkroom.fold_events(p_data jsonb[])
 returns jsonb
 language plpgsql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_row jsonb := jsonb_build_object();
@@ -784,7 +813,7 @@ grant execute on function darkroom.fold_events to service_role;
 create or replace function darkroom.has_live_children(p_task uuid)
 returns boolean
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select exists (select from public.tasks c
                  where c.orchestrator_task_id = p_task and c.status in ('Queued', 'In Progress'))
@@ -799,7 +828,7 @@ revoke all on function darkroom.has_live_children from public;
 create or replace function darkroom.insert_generation(p_task public.tasks, p_type text)
 returns uuid
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_id uuid;
@@ -824,7 +853,7 @@ revoke all on function darkroom.insert_generation from public;
 create or replace function darkroom.lease_end(p_task public.tasks, p_worker public.workers)
 returns timestamptz
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select greatest(p_task.claimed_at,
                   case when p_worker.running is null or p_task.id = any (p_worker.running) then p_worker.last_heartbeat end)
@@ -892,7 +921,7 @@ revoke all on function darkroom.lock_held_task from public;
 create or replace function darkroom.lock_owner(p_owner uuid, p_wait boolean default true, p_timeout text default null)
 returns boolean
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_space constant bigint := 7309475735962773870;
@@ -935,7 +964,7 @@ revoke all on function darkroom.lock_owner from public;
 create or replace function darkroom.log_generation_error(p_task public.tasks, p_step text, p_sqlstate text, p_message text)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into public.generation_errors (owner_id, task_id, step, sqlstate, message)
@@ -985,7 +1014,7 @@ revoke all on function darkroom.log_row_change from public;
 create or replace function darkroom.lower_ready_mark(p_created_at timestamptz)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_mark_lock constant bigint := 7235433876402729074;
@@ -1014,7 +1043,7 @@ revoke all on function darkroom.lower_ready_mark from public;
 create or replace function darkroom.notify_workers(p_cancel_job_no bigint default null)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if p_cancel_job_no is not null then
@@ -1137,7 +1166,7 @@ revoke all on function darkroom.prepare_task from public;
 create or replace function darkroom.price_of(p_type public.task_types, p_params jsonb)
 returns numeric
 language plpgsql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_units text;
@@ -1191,7 +1220,7 @@ create or replace function darkroom.refill_lane(
   p_owner uuid, p_task_type text, p_cost numeric, p_created_at timestamptz, p_job_no bigint, p_parked boolean)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_low constant integer := 8;
@@ -1227,6 +1256,22 @@ revoke all on function darkroom.refill_lane from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/refuse_change.sql
+-- Trigger before update, delete or truncate on what is only ever added to. Raises TD089 for everybody.
+create or replace function darkroom.refuse_change()
+returns trigger
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'Append-only' using errcode = 'TD089', detail = 'What stands here is never changed.';
+end
+$$;
+comment on function darkroom.refuse_change is 'Raises TD089: rows are only added.';
+revoke all on function darkroom.refuse_change from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/refuse_erased.sql
 -- Raises TD080 for a user who was erased less than a day ago: a token of theirs that has not expired yet must not make them anew.
 create or replace function darkroom.refuse_erased(p_user uuid)
@@ -1252,7 +1297,7 @@ revoke all on function darkroom.refuse_erased from public;
 create or replace function darkroom.refuse_hold(p_task public.tasks, p_worker text, p_attempt integer)
 returns void
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if p_task.status in ('Queued', 'In Progress') or coalesce(p_worker <> p_task.worker_id, p_worker is not null)
@@ -1294,7 +1339,7 @@ revoke all on function darkroom.refuse_tokens from public;
 create or replace function darkroom.release_dependents(p_done uuid)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_task public.tasks;
@@ -1342,7 +1387,7 @@ revoke all on function darkroom.remember_deleted_generation from public;
 create or replace function darkroom.requeue_task(p_task public.tasks, p_outcome text, p_error text, p_delay interval default null)
 returns public.tasks
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_counted boolean := p_outcome <> 'released';
@@ -1383,7 +1428,7 @@ revoke all on function darkroom.requeue_task from public;
 create or replace function darkroom.resolve_task_type(p_tool_id text, p_task_type text)
 returns public.task_types
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_type public.task_types;
@@ -1417,7 +1462,7 @@ revoke all on function darkroom.resolve_task_type from public;
 create or replace function darkroom.ring_event_bell()
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform setval('darkroom.event_bell', 1);
@@ -1459,7 +1504,7 @@ grant execute on function darkroom.tasks_of_worker to worker;
 create or replace function darkroom.unpark_lanes(p_owner uuid, p_available numeric)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_oldest timestamptz;
@@ -1866,28 +1911,29 @@ begin
             where r.owner_id = v_owner_only and r.task_type = any (v_types) and not r.parked and r.owner_id <> all (v_busy)
             order by r.created_at, r.job_no limit v_want
             for update skip locked) l;
-    else for v_head in
-      select ty.name, h.created_at, h.job_no
-      from unnest(v_types) as ty (name)
-      cross join lateral (select r.created_at, r.job_no from darkroom.task_ready r
-                          where r.task_type = ty.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
-                          order by r.created_at, r.job_no limit 1) h
-      order by h.created_at, h.job_no
-    loop
-      exit when cardinality(v_picked) = v_want
-        and (v_head.created_at, v_head.job_no) > (v_picked[v_want].created_at, v_picked[v_want].job_no);
-      select array_agg(l.r) into v_found
-      from (select r from darkroom.task_ready r
-            where r.task_type = v_head.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
-            order by r.created_at, r.job_no limit v_want
-            for update skip locked) l;
-      if cardinality(v_picked) = 0 then
-        v_picked := coalesce(v_found, '{}');
-      else
-        select array_agg(m.r) into v_picked
-        from (select f as r from unnest(v_picked || v_found) f order by f.created_at, f.job_no limit v_want) m;
-      end if;
-    end loop;
+    else
+      for v_head in
+        select ty.name, h.created_at, h.job_no
+        from unnest(v_types) as ty (name)
+        cross join lateral (select r.created_at, r.job_no from darkroom.task_ready r
+                            where r.task_type = ty.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
+                            order by r.created_at, r.job_no limit 1) h
+        order by h.created_at, h.job_no
+      loop
+        exit when cardinality(v_picked) = v_want
+          and (v_head.created_at, v_head.job_no) > (v_picked[v_want].created_at, v_picked[v_want].job_no);
+        select array_agg(l.r) into v_found
+        from (select r from darkroom.task_ready r
+              where r.task_type = v_head.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
+              order by r.created_at, r.job_no limit v_want
+              for update skip locked) l;
+        if cardinality(v_picked) = 0 then
+          v_picked := coalesce(v_found, '{}');
+        else
+          select array_agg(m.r) into v_picked
+          from (select f as r from unnest(v_picked || v_found) f order by f.created_at, f.job_no limit v_want) m;
+        end if;
+      end loop;
     end if;
 
     if cardinality(v_picked) = 0 then
@@ -2796,8 +2842,12 @@ begin
   )
   update public.tasks t set progress = m.progress, updated_at = clock_timestamp() from mine m where t.id = m.id;
 
+  -- Of tasks that this worker never held it learns nothing: they are lost, whether they exist or not.
   return query
-  select s.id, s.attempt, case when t.status in ('Complete', 'Failed', 'Cancelled') and t.attempt = s.attempt then 'cancelled' else 'lost' end
+  select s.id, s.attempt,
+    case when t.status in ('Complete', 'Failed', 'Cancelled') and t.attempt = s.attempt and exists (
+           select from public.task_attempts a where a.task_id = t.id and a.attempt = t.attempt and a.worker_id = v_worker)
+         then 'cancelled' else 'lost' end
   from (select darkroom.as_uuid(r -> 'task_id') as id, (r ->> 'attempt')::integer as attempt from jsonb_array_elements(running) r) s
   left join public.tasks t on t.id = s.id
   where t.id is null or t.status <> 'In Progress' or t.worker_id <> v_worker or t.attempt <> s.attempt;
@@ -2829,6 +2879,33 @@ $$;
 comment on function public.list_access_tokens is 'Personal access tokens, without their secrets.';
 revoke all on function public.list_access_tokens from public;
 grant execute on function public.list_access_tokens to authenticated, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/list_audit.sql
+-- The audit log, newest first: who changed users, tokens, prices and tools, and who granted credits. For the service.
+-- target: only what was done to that row (a user's, a token's id, a name). older_than: the id of the last entry seen. max_rows: 1 to 1000.
+-- No row: there is none. Raises TD003 (max_rows).
+create or replace function public.list_audit(target text default null, max_rows integer default 100, older_than bigint default null)
+returns setof public.audit_entry
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if list_audit.max_rows is null or list_audit.max_rows not between 1 and 1000 then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = 'max_rows is 1 to 1000.';
+  end if;
+  return query
+  select a.id, a.created_at, a.login, a.role, a.subject, a.token_id, a.act, a.object, a.target, a.details
+  from darkroom.audit_log a
+  where (list_audit.target is null or a.target = list_audit.target) and a.id < coalesce(list_audit.older_than, 9223372036854775807)
+  order by a.id desc limit list_audit.max_rows;
+end
+$$;
+comment on function public.list_audit is 'Who changed users, tokens, prices and tools, and who granted credits.';
+revoke all on function public.list_audit from public;
+grant execute on function public.list_audit to service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3032,7 +3109,8 @@ begin
       hint = 'Add a row to the table task_types, or do not offer to run it.';
   end if;
 
-  -- A token's worker has the id of its name, or where that is taken one that nobody else can have.
+  -- A token's worker has the id of its name, or where that is taken one that nobody else can have. A user's has always such a one: otherwise
+  -- users could take the names of the service's own workers before those start.
   if v_token is not null then
     v_id := (select w.id from public.workers w where w.token_id = v_token and w.name = register_worker.worker_id);
     if v_id is null then
@@ -3041,7 +3119,7 @@ begin
           hint = 'Give workers names that stay the same when they start anew.';
       end if;
       v_id := register_worker.worker_id;
-      if exists (select from public.workers w where w.id = v_id) then
+      if v_owner is not null or exists (select from public.workers w where w.id = v_id) then
         v_id := v_id || '#' || left(v_token::text, 18);
       end if;
     end if;
@@ -3568,6 +3646,10 @@ drop function public.list_generations(uuid,uuid,integer,timestamp with time zone
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function public.list_audit(text,integer,bigint);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function public.list_access_tokens(uuid);
 -- +goose StatementEnd
 
@@ -3716,6 +3798,10 @@ drop function darkroom.refuse_erased(uuid);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.refuse_change();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.refill_lane(uuid,text,numeric,timestamp with time zone,bigint,boolean);
 -- +goose StatementEnd
 
@@ -3833,6 +3919,10 @@ drop function darkroom.caller_token();
 
 -- +goose StatementBegin
 drop function darkroom.caller_owner();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.audit_change();
 -- +goose StatementEnd
 
 -- +goose StatementBegin

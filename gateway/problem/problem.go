@@ -43,7 +43,7 @@ func Status(code string) int {
 		return http.StatusBadRequest
 	case Unauthorized, "TD040":
 		return http.StatusUnauthorized
-	case "TD041":
+	case "TD041", "TD089":
 		return http.StatusForbidden
 	case "TD010":
 		return http.StatusPaymentRequired

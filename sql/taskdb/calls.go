@@ -23,6 +23,7 @@ var (
 	callCreateAccessToken    = call{"create_access_token", "select * from create_access_token(scope => $1, label => $2, expires_in => $3, user_id => $4)"}
 	callListAccessTokens     = call{"list_access_tokens", "select * from list_access_tokens(user_id => $1)"}
 	callRevokeAccessToken    = call{"revoke_access_token", "select * from revoke_access_token(token_id => $1)"}
+	callListAudit            = call{"list_audit", "select * from list_audit(target => $1, max_rows => $2, older_than => $3)"}
 	callRegisterWorker       = call{"register_worker", "select * from register_worker(worker_id => $1, capabilities => $2, task_types => $3, lease_timeout => $4, info => $5, if_unknown => $6)"}
 	callClaimNextTask        = call{"claim_next_task", "select * from claim_next_task(worker_id => $1)"}
 	callClaimNextTasks       = call{"claim_next_tasks", "select * from claim_next_tasks(worker_id => $1, max_tasks => $2, task_types => $3)"}

@@ -117,6 +117,12 @@ func (db *DB) RevokeAccessToken(ctx context.Context, id uuid.UUID) (AccessToken,
 	return rowOf[AccessToken](ctx, db, callRevokeAccessToken, id)
 }
 
+// ListAudit lists who changed users, tokens, prices and tools, and who granted credits, newest first: all, or with target what was done to one row.
+// olderThan is the ID of the last entry seen; 0 begins at the newest. Errors: ErrInvalidParams.
+func (db *DB) ListAudit(ctx context.Context, target string, maxRows int, olderThan int64) ([]AuditEntry, error) {
+	return rowsOf[AuditEntry](ctx, db, callListAudit, orNull(target), maxRows, orNull(olderThan))
+}
+
 // GetCredits reads a user's account; uuid.Nil is the caller. Errors: ErrUserNotFound, ErrNotSignedIn.
 func (db *DB) GetCredits(ctx context.Context, user uuid.UUID) (CreditAccount, error) {
 	return rowOf[CreditAccount](ctx, db, callGetCredits, orNull(user))
