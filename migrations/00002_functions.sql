@@ -173,6 +173,30 @@ grant execute on function auth.jwt to anon, authenticated, worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/auth/login_fault.sql
+-- Why the login of this connection must not be a gateway's or a worker's: it could pass by the rules, and then row security and grants protect nobody.
+-- Null when nothing is wrong. Only those who are members of authenticator or worker may ask, and who owns the function.
+create or replace function auth.login_fault()
+returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when r.rolsuper then 'it is a superuser'
+    when r.rolbypassrls then 'it bypasses row security'
+    when r.rolcreaterole then 'it may make roles'
+    when exists (select from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and pg_has_role(session_user, c.relowner, 'member'))
+      then 'it owns tables'
+    when pg_has_role(session_user, 'service_role', 'usage') then 'it is the service without having to say so'
+  end
+  from pg_roles r where r.rolname = session_user
+$$;
+comment on function auth.login_fault is 'Why the login of this connection must not be a gateway''s or a worker''s.';
+revoke all on function auth.login_fault from public;
+grant execute on function auth.login_fault to authenticator, worker;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/role.sql
 -- The role in the claims of this transaction, or null. Anybody may ask. Nothing of ours is decided by it: see darkroom.caller_owner.
 create or replace function auth.role()
@@ -1190,15 +1214,13 @@ declare
   v_worker text := p_worker;
   v_mine boolean;
 begin
-  select t.owner_id into v_owner from public.tasks t where t.id = p_task;
-  if not found or v_owner <> darkroom.caller_owner() then
-    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', p_task);
+  select t.owner_id into v_owner from public.tasks t where t.id = p_task and t.owner_id = coalesce(darkroom.caller_owner(), t.owner_id);
+  if found then
+    perform darkroom.lock_owner(v_owner);
   end if;
-
-  perform darkroom.lock_owner(v_owner);
-  select t.* into v_task from public.tasks t where t.id = p_task for update;
-  if not found then
-    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s any more.', p_task);
+  select t.* into v_task from public.tasks t where t.id = p_task and t.owner_id = v_owner for update;
+  if not found then  -- or not any more
+    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', p_task);
   end if;
 
   if v_token is not null then
@@ -4379,6 +4401,10 @@ drop function auth.role_limits();
 
 -- +goose StatementBegin
 drop function auth.role();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.login_fault();
 -- +goose StatementEnd
 
 -- +goose StatementBegin

@@ -682,6 +682,8 @@ grant execute on function auth.end_sessions(uuid,uuid,text) to authenticator;
 grant execute on function auth.identify_token(bytea) to authenticator;
 -- function auth.jwt() returns jsonb sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.jwt() to anon, authenticated, service_role, worker;
+-- function auth.login_fault() returns text sql stable set search_path=pg_catalog, pg_temp
+grant execute on function auth.login_fault() to authenticator, worker;
 -- function auth.role() returns text sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.role() to anon, authenticated, service_role, worker;
 -- function auth.role_limits() returns TABLE(role_name text, statement_timeout text, lock_timeout text, idle_in_transaction_session_timeout text) sql stable security definer set search_path=pg_catalog, pg_temp
