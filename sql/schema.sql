@@ -553,10 +553,16 @@ grant select on public.workers to authenticated, service_role, worker;
 --   owner_id uuid
 --   task_id uuid
 --   violation text
+-- function auth.describe_api() returns jsonb sql stable set search_path=pg_catalog, pg_temp
+grant execute on function auth.describe_api() to authenticator;
+-- function auth.drop_child(task_id uuid) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.drop_child(uuid) to worker;
 -- function auth.identify_token(token_hash bytea) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.identify_token(bytea) to authenticator;
 -- function auth.jwt() returns jsonb sql stable set search_path=""
 grant execute on function auth.jwt() to anon, authenticated, service_role, worker;
+-- function auth.note_worker(worker_name text, note jsonb) returns SETOF public.workers plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.note_worker(text,jsonb) to worker;
 -- function auth.role() returns text sql stable set search_path=""
 grant execute on function auth.role() to anon, authenticated, service_role, worker;
 -- function auth.role_limits() returns TABLE(role_name text, statement_timeout text, lock_timeout text, idle_in_transaction_session_timeout text) sql stable security definer set search_path=pg_catalog, pg_temp
@@ -565,6 +571,8 @@ grant execute on function auth.role_limits() to authenticator;
 grant execute on function auth.token_id() to anon, authenticated, service_role, worker;
 -- function auth.uid() returns uuid sql stable set search_path=""
 grant execute on function auth.uid() to anon, authenticated, service_role, worker;
+-- function auth.worker_id(name text) returns text sql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.worker_id(text) to worker;
 -- function darkroom.account(p_owner uuid) returns public.credit_ledger plpgsql stable set search_path=""
 -- function darkroom.append_ledger(p_owner uuid, p_kind text, p_amount numeric, p_task uuid DEFAULT NULL::uuid, p_attempt integer DEFAULT NULL::integer, p_idempotency_key text DEFAULT NULL::text, p_note text DEFAULT NULL::text) returns public.credit_ledger plpgsql volatile set search_path=""
 -- function darkroom.as_uuid(p_value jsonb) returns uuid sql immutable set search_path=""
