@@ -557,6 +557,8 @@ grant select on public.workers to authenticated, service_role, worker;
 grant execute on function auth.describe_api() to authenticator;
 -- function auth.drop_child(task_id uuid) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.drop_child(uuid) to worker;
+-- function auth.give_back_task(task_id uuid, worker_name text, reason text) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.give_back_task(uuid,text,text) to worker;
 -- function auth.identify_token(token_hash bytea) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.identify_token(bytea) to authenticator;
 -- function auth.jwt() returns jsonb sql stable set search_path=""
