@@ -571,6 +571,7 @@ grant execute on function auth.uid() to anon, authenticated, service_role, worke
 -- function darkroom.caller_owner() returns uuid plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.caller_token() returns uuid plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.caller_worker(p_name text) returns text plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.check_output(p_task public.tasks, p_output text, p_attempt integer) returns void plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.check_params(p_type public.task_types, p_params jsonb) returns void plpgsql immutable set search_path=""
 -- function darkroom.check_travel(p_n integer, p_images jsonb, p_frames jsonb, p_overlaps jsonb, p_seed jsonb) returns void plpgsql immutable set search_path=""
 -- function darkroom.close_tasks(p_owner uuid, p_task uuid, p_status text, p_error text, p_outcome text) returns void plpgsql volatile set search_path=""
@@ -587,13 +588,17 @@ grant execute on function auth.uid() to anon, authenticated, service_role, worke
 -- function darkroom.fold_events(p_data jsonb[]) returns jsonb plpgsql immutable set search_path=""
 grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.has_live_children(p_task uuid) returns boolean sql stable set search_path=""
+-- function darkroom.holds_task(p_task public.tasks, p_last boolean) returns boolean plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.insert_generation(p_task public.tasks, p_type text) returns uuid plpgsql volatile set search_path=""
+-- function darkroom.known_task(p_task uuid) returns public.tasks plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.lease_end(p_task public.tasks, p_worker public.workers) returns timestamp with time zone sql stable set search_path=""
 -- function darkroom.lock_held_task(p_task uuid, p_worker text, p_attempt integer, p_repeat text DEFAULT NULL::text) returns public.tasks plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.lock_owner(p_owner uuid, p_wait boolean DEFAULT true, p_timeout text DEFAULT NULL::text) returns boolean plpgsql volatile set search_path=""
 -- function darkroom.log_generation_error(p_task public.tasks, p_step text, p_sqlstate text, p_message text) returns void plpgsql volatile set search_path=""
 -- function darkroom.log_row_change() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+-- function darkroom.lose_tasks(p_worker text, p_error text) returns integer plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.lower_ready_mark(p_created_at timestamp with time zone) returns void plpgsql volatile set search_path=""
+-- function darkroom.meet_worker(p_name text) returns text plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.notify_workers(p_cancel_job_no bigint DEFAULT NULL::bigint) returns void plpgsql volatile set search_path=""
 -- function darkroom.prepare_task() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.price_of(p_type public.task_types, p_params jsonb) returns numeric plpgsql immutable set search_path=""
@@ -604,6 +609,7 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.remember_deleted_generation() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.requeue_task(p_task public.tasks, p_outcome text, p_error text, p_delay interval DEFAULT NULL::interval) returns public.tasks plpgsql volatile set search_path=""
 -- function darkroom.resolve_task_type(p_tool_id text, p_task_type text) returns public.task_types plpgsql stable set search_path=""
+-- function darkroom.revive_task(p_task uuid) returns boolean plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.ring_event_bell() returns void plpgsql volatile set search_path=""
 -- function darkroom.tasks_of_worker() returns uuid[] sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function darkroom.tasks_of_worker() to worker;
@@ -619,6 +625,10 @@ grant execute on function public.arm_event_bell() to service_role, worker;
 grant execute on function public.calculate_task_cost(text,jsonb,text,jsonb) to anon, authenticated, service_role, worker;
 -- function public.cancel_task(task_id uuid, reason text DEFAULT NULL::text) returns public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.cancel_task(uuid,text) to authenticated, service_role, worker;
+-- function public.check_completion(task_id uuid, storage_paths text[] DEFAULT '{}'::text[]) returns jsonb plpgsql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.check_completion(uuid,text[]) to service_role, worker;
+-- function public.claim_for_silent_worker(worker_id text) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.claim_for_silent_worker(text) to service_role, worker;
 -- function public.claim_next_task(worker_id text) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.claim_next_task(text) to service_role, worker;
 -- function public.claim_next_tasks(worker_id text, max_tasks integer DEFAULT 1, task_types text[] DEFAULT NULL::text[]) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
@@ -644,12 +654,24 @@ grant execute on function public.create_user(uuid,text) to service_role;
 grant execute on function public.expand_travel_orchestrator(uuid,text,integer) to service_role, worker;
 -- function public.fail_task(task_id uuid, error_message text, worker_id text DEFAULT NULL::text, attempt integer DEFAULT NULL::integer, retryable boolean DEFAULT false, retry_delay interval DEFAULT NULL::interval) returns public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.fail_task(uuid,text,text,integer,boolean,interval) to service_role, worker;
+-- function public.func_worker_heartbeat_with_logs(worker_id_param text, vram_total_mb_param numeric DEFAULT NULL::numeric, vram_used_mb_param numeric DEFAULT NULL::numeric, logs_param jsonb DEFAULT NULL::jsonb, status_param text DEFAULT 'active'::text) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.func_worker_heartbeat_with_logs(text,numeric,numeric,jsonb,text) to service_role, worker;
+-- function public.get_completed_segments(run_id text, project_id uuid DEFAULT NULL::uuid) returns jsonb plpgsql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.get_completed_segments(text,uuid) to service_role, worker;
 -- function public.get_credits(user_id uuid DEFAULT NULL::uuid) returns public.credit_account plpgsql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.get_credits(uuid) to authenticated, service_role;
 -- function public.get_dependency_outputs(task_id uuid) returns SETOF public.dependency_output plpgsql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.get_dependency_outputs(uuid) to service_role, worker;
+-- function public.get_orchestrator_children(orchestrator_task_id uuid) returns jsonb plpgsql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.get_orchestrator_children(uuid) to service_role, worker;
+-- function public.get_predecessor_output(task_id uuid) returns jsonb plpgsql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.get_predecessor_output(uuid) to service_role, worker;
 -- function public.get_task(task_id uuid) returns public.tasks plpgsql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.get_task(uuid) to authenticated, service_role;
+-- function public.get_task_output(task_id uuid) returns jsonb plpgsql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.get_task_output(uuid) to service_role, worker;
+-- function public.get_task_status(task_id uuid) returns jsonb plpgsql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.get_task_status(uuid) to service_role, worker;
 -- function public.grant_credits(user_id uuid, amount numeric, idempotency_key text DEFAULT NULL::text, note text DEFAULT NULL::text) returns public.credit_ledger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.grant_credits(uuid,numeric,text,text) to service_role;
 -- function public.heartbeat_worker(worker_id text, running jsonb DEFAULT NULL::jsonb, info jsonb DEFAULT NULL::jsonb) returns SETOF public.heartbeat_verdict plpgsql volatile security definer set search_path=pg_catalog, pg_temp
@@ -676,5 +698,13 @@ grant execute on function public.requeue_expired_tasks(integer) to service_role,
 grant execute on function public.revoke_access_token(uuid) to authenticated, service_role;
 -- function public.sweep_tasks(max_tasks integer DEFAULT 20000) returns public.sweep_report plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.sweep_tasks(integer) to service_role, worker;
+-- function public.task_counts() returns jsonb plpgsql stable security definer set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
+grant execute on function public.task_counts() to service_role, worker;
 -- function public.tick_ready_mark(whole boolean DEFAULT false) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.tick_ready_mark(boolean) to service_role, worker;
+-- function public.update_shot_pair_prompts(task_id uuid, shot_id uuid, enhanced_prompts jsonb) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.update_shot_pair_prompts(uuid,uuid,jsonb) to service_role, worker;
+-- function public.update_task_status(task_id uuid, status text, output_location text DEFAULT NULL::text, thumbnail_url text DEFAULT NULL::text, error_details text DEFAULT NULL::text) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.update_task_status(uuid,text,text,text,text) to service_role, worker;
+-- function public.update_worker_model(worker_id text, model text) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.update_worker_model(text,text) to service_role, worker;
