@@ -23,6 +23,9 @@ begin
 
   perform darkroom.lock_owner(v_owner);
   select t.* into v_task from public.tasks t where t.id = p_task for update;
+  if not found then
+    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s any more.', p_task);
+  end if;
 
   if v_token is not null then
     -- An unknown name becomes one that nobody has.

@@ -55,4 +55,9 @@ var (
 	callRepairGenerations       = call{"repair_generations", "select * from repair_generations(project_id => $1, max_tasks => $2)"}
 	callInvariantViolations     = call{"invariant_violations", "select * from invariant_violations order by rule, task_id, violation"}
 	callArmEventBell            = call{"arm_event_bell", "select arm_event_bell()::text"}
+	callEraseUser               = call{"erase_user", "select * from erase_user(user_id => $1)"}
+	callListAudit               = call{"list_audit", "select * from list_audit(target => $1, max_rows => $2, older_than => $3)"}
+	callDueErasures             = call{"due_erasures", "select * from due_erasures()"}
+	callMarkErasureSwept        = call{"mark_erasure_swept", "select * from mark_erasure_swept(user_id => $1)"}
+	callPurgeExpired            = call{"purge_expired", "select purge_expired()"}
 )
