@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -18,6 +19,7 @@ type settings struct {
 	listen      string
 	storage     string
 	serviceKey  string
+	publicURL   string
 	drainNotice time.Duration
 	allowRemote bool
 	home        string
@@ -43,6 +45,13 @@ func (s *settings) table() []setting {
 		{"listen", "DARKROOM_LISTEN", "127.0.0.1:8484", "address to serve at; port 0 is any free one", both, text(&s.listen)},
 		{"storage", "DARKROOM_STORAGE", "", "where files lie, as file:///var/lib/darkroom/media or s3://bucket?region=eu-central-1", serve, text(&s.storage)},
 		{"", "DARKROOM_SERVICE_KEY", "", "the key that callers must send, 16 characters or more", serve, text(&s.serviceKey)},
+		{"public-url", "DARKROOM_PUBLIC_URL", "", "where callers find the gateway, as https://tasks.example.com; else as each request says", serve, func(value string) error {
+			if u, err := url.Parse(value); value != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "") {
+				return errors.New("must be an address such as https://tasks.example.com")
+			}
+			s.publicURL = value
+			return nil
+		}},
 		{"drain-notice", "DARKROOM_DRAIN_NOTICE", "1s", "how long /readyz says no before new connections are refused", serve, func(value string) (err error) {
 			if s.drainNotice, err = time.ParseDuration(value); err != nil || s.drainNotice < 0 {
 				return errors.New("must be a duration such as 1s")

@@ -15,14 +15,16 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
 
+	"darkroom/gateway/functions"
 	"darkroom/gateway/identity"
+	"darkroom/gateway/objects"
 	"darkroom/gateway/problem"
 	"darkroom/gateway/storage"
 	"darkroom/sql/taskdb"
 )
 
 const (
-	maxBodyBytes   = 2 << 20 // params may have 1 MiB
+	maxBodyBytes   = 2 << 20 // but see functions.MaxBytes
 	maxHeaderBytes = 64 << 10
 	minKeyBytes    = 16
 
@@ -42,6 +44,7 @@ type Config struct {
 	DatabaseURL string // PostgreSQL, migrated
 	StorageURL  string // as storage.Open takes it, e.g. file:///var/lib/darkroom/media
 	ServiceKey  string // the one key that callers must send, at least 16 characters
+	PublicURL   string // where callers find the gateway, such as https://tasks.example.com; "" as each request says
 	Log         *slog.Logger
 	// DrainNotice is how long /readyz says no before new connections are refused, so that a load balancer can look away.
 	DrainNotice time.Duration
@@ -49,15 +52,15 @@ type Config struct {
 
 // Server is the gateway. Its methods are safe for concurrent use.
 type Server struct {
-	pool     *pgxpool.Pool
-	db       *taskdb.DB
-	as       *identity.DB
-	bucket   *storage.Bucket
-	keyHash  [32]byte
-	log      *slog.Logger
-	notice   time.Duration
-	draining atomic.Bool
-	echo     *echo.Echo
+	pool      *pgxpool.Pool
+	as        *identity.DB
+	bucket    *storage.Bucket
+	functions *functions.Door
+	keyHash   [32]byte
+	log       *slog.Logger
+	notice    time.Duration
+	draining  atomic.Bool
+	echo      *echo.Echo
 }
 
 // Open connects a gateway to its database and storage. It fails with one sentence when a setting is wrong, the database does not
@@ -90,11 +93,14 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		pool: pool, db: taskdb.New(pool), bucket: bucket, keyHash: hashKey(config.ServiceKey), log: config.Log, notice: config.DrainNotice,
+		pool: pool, bucket: bucket, keyHash: hashKey(config.ServiceKey), log: config.Log, notice: config.DrainNotice,
 	}
 	if s.as, err = identity.New(ctx, pool); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	s.functions = functions.New(functions.Config{
+		DB: s.as, Bucket: bucket, Signer: objects.NewSigner([]byte(config.ServiceKey)), PublicURL: config.PublicURL, Log: config.Log,
+	})
 	s.echo = s.routes()
 	return s, nil
 }
@@ -120,9 +126,7 @@ func (s *Server) routes() *echo.Echo {
 	e.GET(pathFiles, s.file)
 	e.HEAD(pathFiles, s.file)
 
-	e.POST("/functions/v1/:name", s.function)
-	e.GET("/tasks/:id", s.getTask)
-	e.GET("/projects/:id/generations", s.listGenerations)
+	s.functions.Routes(e)
 	return e
 }
 
