@@ -958,14 +958,12 @@ declare
   v_mine boolean;
 begin
   select t.owner_id into v_owner from public.tasks t where t.id = p_task;
-  if not found or v_owner <> darkroom.caller_owner() then
-    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', p_task);
+  if v_owner = coalesce(darkroom.caller_owner(), v_owner) then
+    perform darkroom.lock_owner(v_owner);
+    select t.* into v_task from public.tasks t where t.id = p_task for update;
   end if;
-
-  perform darkroom.lock_owner(v_owner);
-  select t.* into v_task from public.tasks t where t.id = p_task for update;
-  if not found then
-    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s any more.', p_task);
+  if v_task.id is null then
+    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', p_task);
   end if;
 
   if v_token is not null then

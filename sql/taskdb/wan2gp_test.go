@@ -76,30 +76,23 @@ func tokenStage(t *testing.T, credits int64, do func(b *bench, one, other map[st
 func TestAFinishedTaskThatCameLateCounts(t *testing.T) {
 	t.Parallel()
 	tokenStage(t, 1, func(b *bench, one, other map[string]any) {
-		task := b.image()
-		b.become("worker", one)
-		b.claimSilently("gpu")
-		b.expire(task.ID)
-		b.wantCredits(1, 0)
-		b.become("worker", other)
-		b.wantError(b.attempt(func() error {
-			_, err := b.CompleteTask(t.Context(), taskdb.Hold{TaskID: task.ID}, taskdb.Output{Location: "theirs"})
-			return err
-		}), taskdb.ErrLeaseLost)
-	})
-	tokenStage(t, 1, func(b *bench, one, _ map[string]any) {
-		coverLateResult(b, one)
+		coverLateResult(b, one, other)
 		b.wantCredits(0, 0)
 		b.onlyGeneration()
 	})
 }
 
-// coverLateResult brings a result late, twice.
-func coverLateResult(b *bench, one map[string]any) {
+// coverLateResult brings a result late, twice, after somebody who never held the task.
+func coverLateResult(b *bench, one, other map[string]any) {
 	task := b.image()
 	b.become("worker", one)
 	b.claimSilently("gpu")
 	b.expire(task.ID)
+	b.become("worker", other)
+	b.wantError(b.attempt(func() error {
+		_, err := b.CompleteTask(b.t.Context(), taskdb.Hold{TaskID: task.ID}, taskdb.Output{Location: "theirs"})
+		return err
+	}), taskdb.ErrLeaseLost)
 	b.become("worker", one)
 	for range 2 { // a repeat answers as before
 		done, err := b.CompleteTask(b.t.Context(), taskdb.Hold{TaskID: task.ID}, taskdb.Output{Location: "late"})
@@ -468,7 +461,10 @@ func coverSilentWorkers(b *bench, own, all map[string]any) {
 	b.exec("savepoint silent")
 	b.trusted()
 	coverTreeReads(b, own, all)
-	coverLateResult(b, own)
+	coverLateResult(b, own, all)
+	b.exec("update task_types set base_price = 0 where name = 'single_image'")
+	coverLateResult(b, own, all)
+	b.exec("update task_types set base_price = 1 where name = 'single_image'")
 	for _, status := range []string{"Failed", "Cancelled", "Queued", "Complete"} {
 		b.trusted()
 		task := b.image()
