@@ -16,12 +16,12 @@ declare
   v_worker text := p_worker;
   v_mine boolean;
 begin
-  select t.owner_id into v_owner from public.tasks t where t.id = p_task;
-  if v_owner = coalesce(darkroom.caller_owner(), v_owner) then
+  select t.owner_id into v_owner from public.tasks t where t.id = p_task and t.owner_id = coalesce(darkroom.caller_owner(), t.owner_id);
+  if found then
     perform darkroom.lock_owner(v_owner);
-    select t.* into v_task from public.tasks t where t.id = p_task for update;
   end if;
-  if v_task.id is null then
+  select t.* into v_task from public.tasks t where t.id = p_task and t.owner_id = v_owner for update;
+  if not found then  -- or not any more
     raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', p_task);
   end if;
 

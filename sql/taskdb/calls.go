@@ -60,4 +60,5 @@ var (
 	callDueErasures             = call{"due_erasures", "select * from due_erasures()"}
 	callMarkErasureSwept        = call{"mark_erasure_swept", "select * from mark_erasure_swept(user_id => $1)"}
 	callPurgeExpired            = call{"purge_expired", "select purge_expired()"}
+	callSetQueueLimit           = call{"set_queue_limit", "select set_queue_limit(max_queued => $1, user_id => $2)"}
 )
