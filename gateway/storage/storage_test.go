@@ -97,6 +97,9 @@ func TestConformance(t *testing.T) {
 		"a failure leaves nothing":   aFailureLeavesNothing,
 		"refuses hostile keys":       refusesHostileKeys,
 		"pages and deletes":          pagesAndDeletes,
+		"replaces uploads":           replacesUploads,
+		"lists a folder":             listsAFolder,
+		"takes more types to upload": takesMoreTypesToUpload,
 		"keeps prefixes apart":       keepsPrefixesApart,
 		"removes unfinished objects": removesNothingThatIsWhole,
 	}
