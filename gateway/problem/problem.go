@@ -31,6 +31,7 @@ const (
 	Range        = "GW009"
 	Internal     = "GW010"
 	Unavailable  = "GW011"
+	NotOffered   = "GW030"
 )
 
 // statusClientGone stands in the log for a caller that went away before its answer; nobody receives it.
@@ -53,12 +54,16 @@ func Status(code string) int {
 		return http.StatusMethodNotAllowed
 	case "TD030", "TD031", "TD032":
 		return http.StatusConflict
-	case TooLarge, "TD004":
+	case TooLarge, "TD004", "TD070":
 		return http.StatusRequestEntityTooLarge
+	case "TD071":
+		return http.StatusLocked
 	case MediaType:
 		return http.StatusUnsupportedMediaType
 	case Range:
 		return http.StatusRequestedRangeNotSatisfiable
+	case NotOffered:
+		return http.StatusNotImplemented
 	case Unavailable, "25006": // a standby: the primary is elsewhere
 		return http.StatusServiceUnavailable
 	case Internal, "TD050": // the database's settings are wrong, not the request
@@ -134,6 +139,8 @@ func Refuse(code, details string) *Error {
 		return New(code, "Unsupported media type", details, "Send JSON, with `Content-Type: application/json`.")
 	case Range:
 		return New(code, "Range not satisfiable", details, "The header Content-Range has the file's size.")
+	case NotOffered:
+		return New(code, "Not offered", details, "What is offered stands in gateway/README.md.")
 	case Unavailable:
 		return New(code, "Temporarily unavailable", details, "Try again in a few seconds.")
 	default:
@@ -187,7 +194,7 @@ func isOutage(err error) bool {
 // Codes are those of the gateway's own refusals.
 func Codes() []string {
 	return []string{
-		Malformed, MalformedID, Unauthorized, NoRoute, NoFile, Method, TooLarge, MediaType, Range, Internal, Unavailable,
+		Malformed, MalformedID, Unauthorized, NoRoute, NoFile, Method, TooLarge, MediaType, Range, Internal, Unavailable, NotOffered,
 	}
 }
 

@@ -39,6 +39,8 @@ var (
 	ErrNotSignedIn         = &Error{Code: "TD040", Message: "Not signed in"}
 	ErrNotAllowed          = &Error{Code: "TD041", Message: "Not allowed"}
 	ErrIsolation           = &Error{Code: "TD050", Message: "Wrong transaction isolation"}
+	ErrStorageQuota        = &Error{Code: "TD070", Message: "Storage quota exceeded"}
+	ErrObjectBusy          = &Error{Code: "TD071", Message: "Object is being written"}
 )
 
 // Errors lists every refusal once, in the order of the codes.
@@ -46,7 +48,7 @@ func Errors() []*Error {
 	return []*Error{
 		ErrMissingFields, ErrUnknownType, ErrInvalidParams, ErrParamsTooLarge, ErrInvalidAmount, ErrMissingOutput,
 		ErrInsufficientCredits, ErrProjectNotFound, ErrTaskNotFound, ErrUnknownWorker, ErrInvalidDependency, ErrShotNotFound,
-		ErrUserNotFound, ErrTokenNotFound, ErrConflict, ErrLeaseLost, ErrTaskEnded, ErrNotSignedIn, ErrNotAllowed, ErrIsolation,
+		ErrUserNotFound, ErrTokenNotFound, ErrConflict, ErrLeaseLost, ErrTaskEnded, ErrNotSignedIn, ErrNotAllowed, ErrIsolation, ErrStorageQuota, ErrObjectBusy,
 	}
 }
 
