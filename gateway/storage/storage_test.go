@@ -102,6 +102,7 @@ func TestConformance(t *testing.T) {
 		"takes more types to upload": takesMoreTypesToUpload,
 		"keeps prefixes apart":       keepsPrefixesApart,
 		"removes unfinished objects": removesNothingThatIsWhole,
+		"removes a folder":           removesAFolder,
 	}
 	kinds := map[string]func(t *testing.T) (newURL func(*testing.T) string){
 		"file": func(*testing.T) func(*testing.T) string {

@@ -26,6 +26,7 @@ var (
 	ErrInvalidAmount       = &Error{Code: "TD005", Message: "Invalid amount"}
 	ErrMissingOutput       = &Error{Code: "TD006", Message: "Missing output"}
 	ErrInsufficientCredits = &Error{Code: "TD010", Message: "Insufficient credits"}
+	ErrTooManyQueued       = &Error{Code: "TD011", Message: "Too many queued tasks"}
 	ErrProjectNotFound     = &Error{Code: "TD020", Message: "Project not found"}
 	ErrTaskNotFound        = &Error{Code: "TD021", Message: "Task not found"}
 	ErrUnknownWorker       = &Error{Code: "TD022", Message: "Unknown worker"}
@@ -41,14 +42,38 @@ var (
 	ErrIsolation           = &Error{Code: "TD050", Message: "Wrong transaction isolation"}
 	ErrStorageQuota        = &Error{Code: "TD070", Message: "Storage quota exceeded"}
 	ErrObjectBusy          = &Error{Code: "TD071", Message: "Object is being written"}
+	ErrErased              = &Error{Code: "TD080", Message: "User was erased"}
+	ErrAppendOnly          = &Error{Code: "TD089", Message: "Append-only"}
 )
 
 // Errors lists every refusal once, in the order of the codes.
 func Errors() []*Error {
 	return []*Error{
-		ErrMissingFields, ErrUnknownType, ErrInvalidParams, ErrParamsTooLarge, ErrInvalidAmount, ErrMissingOutput,
-		ErrInsufficientCredits, ErrProjectNotFound, ErrTaskNotFound, ErrUnknownWorker, ErrInvalidDependency, ErrShotNotFound,
-		ErrUserNotFound, ErrTokenNotFound, ErrConflict, ErrLeaseLost, ErrTaskEnded, ErrNotSignedIn, ErrNotAllowed, ErrIsolation, ErrStorageQuota, ErrObjectBusy,
+		ErrMissingFields,
+		ErrUnknownType,
+		ErrInvalidParams,
+		ErrParamsTooLarge,
+		ErrInvalidAmount,
+		ErrMissingOutput,
+		ErrInsufficientCredits,
+		ErrTooManyQueued,
+		ErrProjectNotFound,
+		ErrTaskNotFound,
+		ErrUnknownWorker,
+		ErrInvalidDependency,
+		ErrShotNotFound,
+		ErrUserNotFound,
+		ErrTokenNotFound,
+		ErrConflict,
+		ErrLeaseLost,
+		ErrTaskEnded,
+		ErrNotSignedIn,
+		ErrNotAllowed,
+		ErrIsolation,
+		ErrStorageQuota,
+		ErrObjectBusy,
+		ErrErased,
+		ErrAppendOnly,
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/google/uuid"
@@ -30,7 +31,7 @@ func (db *DB) CalculateTaskCost(ctx context.Context, t NewTask) (Credits, error)
 
 // CreateTask creates one task, Queued. A repeat with the same id or key returns the task that is there.
 // Errors: ErrMissingFields, ErrUnknownType, ErrInvalidParams, ErrParamsTooLarge, ErrInsufficientCredits, ErrProjectNotFound,
-// ErrInvalidDependency, ErrTaskEnded (its orchestrator), ErrConflict.
+// ErrInvalidDependency, ErrTaskEnded (its orchestrator), ErrConflict, ErrTooManyQueued.
 func (db *DB) CreateTask(ctx context.Context, t NewTask) (Task, error) {
 	return rowOf[Task](ctx, db, callCreateTask, orNull(t.ProjectID), orNull(t.ToolID), jsonOrNull(t.Input), orNull(t.TaskID),
 		orNull(t.TaskType), jsonOrNull(t.Params), t.DependantOn, orNull(t.IdempotencyKey))
@@ -79,6 +80,12 @@ func (db *DB) CreateUser(ctx context.Context, id uuid.UUID, email string) (User,
 	return rowOf[User](ctx, db, callCreateUser, orNull(id), orNull(email))
 }
 
+// EraseUser deletes a user with all rows; the ledger stays, anonymous, and files are deleted soon after by workerd. A repeat within a day answers the same.
+// Errors: ErrUserNotFound, ErrIsolation.
+func (db *DB) EraseUser(ctx context.Context, id uuid.UUID) (Erasure, error) {
+	return rowOf[Erasure](ctx, db, callEraseUser, id)
+}
+
 // CreateProject makes a project; uuid.Nil is the caller, where one is signed in. Errors: ErrUserNotFound, ErrNotSignedIn.
 func (db *DB) CreateProject(ctx context.Context, owner uuid.UUID, name string) (Project, error) {
 	return rowOf[Project](ctx, db, callCreateProject, orNull(owner), name)
@@ -111,6 +118,12 @@ func (db *DB) RevokeAccessToken(ctx context.Context, id uuid.UUID) (AccessToken,
 	return rowOf[AccessToken](ctx, db, callRevokeAccessToken, id)
 }
 
+// ListAudit lists who changed users, tokens, prices and tools, and who granted credits, newest first: all, or with target what was done to one row.
+// olderThan is the ID of the last entry seen; 0 begins at the newest. Errors: ErrInvalidParams.
+func (db *DB) ListAudit(ctx context.Context, target string, maxRows int, olderThan int64) ([]AuditEntry, error) {
+	return rowsOf[AuditEntry](ctx, db, callListAudit, orNull(target), maxRows, orNull(olderThan))
+}
+
 // GetCredits reads a user's account; uuid.Nil is the caller. Errors: ErrUserNotFound, ErrNotSignedIn.
 func (db *DB) GetCredits(ctx context.Context, user uuid.UUID) (CreditAccount, error) {
 	return rowOf[CreditAccount](ctx, db, callGetCredits, orNull(user))
@@ -131,4 +144,13 @@ func jsonOrNull(data json.RawMessage) any {
 		return nil
 	}
 	return data
+}
+
+// NoQueueLimit is a limit for [DB.SetQueueLimit] that nobody reaches.
+const NoQueueLimit = math.MaxInt32
+
+// SetQueueLimit says how many queued tasks a user may have, or with a zero id how many everybody may have for whom nothing else was said. 0 is the
+// standard again. It returns the limit that holds now. Errors: ErrInvalidParams, ErrUserNotFound.
+func (db *DB) SetQueueLimit(ctx context.Context, user uuid.UUID, maxQueued int) (int, error) {
+	return valueOf[int](ctx, db, callSetQueueLimit, orNull(maxQueued), orNull(user))
 }
