@@ -20,6 +20,56 @@ grant execute on function auth.account_of to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/auth/begin_upload.sql
+-- Reserves an object of storage for the caller, who then stores or deletes it and ends with finish_upload. For the gateway.
+--
+-- Grants as many bytes as the quota of the key's owner has free, at most `most`; raises TD070 if these are fewer than `least`. What is stored
+-- there now does not count: the new object takes its place. Raises TD071 while somebody else has the object reserved.
+create or replace function auth.begin_upload(object_key text, least_bytes bigint, most_bytes bigint, lapses_in interval)
+returns table (reservation uuid, granted bigint)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_owner uuid := darkroom.as_uuid(to_jsonb(split_part(object_key, '/', 1)));
+  v_reservation uuid := gen_random_uuid();
+  v_quota bigint;
+  v_used bigint;
+  v_granted bigint := most_bytes;
+begin
+  if v_owner is not null then
+    perform darkroom.lock_owner(v_owner);
+    perform darkroom.ensure_user(v_owner);
+    select u.storage_quota into v_quota from public.users u where u.id = v_owner;
+  end if;
+  if v_quota is not null then
+    select coalesce(sum(greatest(u.bytes, u.reserved)), 0)::bigint into v_used
+    from darkroom.uploads u where u.owner_id = v_owner and u.key <> object_key;
+    v_granted := greatest(least(most_bytes, v_quota - v_used), 0);
+    if v_granted < least_bytes then
+      raise exception 'Storage quota exceeded' using errcode = 'TD070',
+        detail = format('%s of %s bytes are used, and this needs %s.', v_used, v_quota, least_bytes), hint = 'Delete files that are not needed.';
+    end if;
+  end if;
+  insert into darkroom.uploads as u (key, owner_id, reservation, reserved, reserved_until)
+  values (object_key, v_owner, v_reservation, v_granted, clock_timestamp() + lapses_in)
+  on conflict (key) do update
+    set reservation = excluded.reservation, reserved = excluded.reserved, reserved_until = excluded.reserved_until
+    where u.reservation is null;
+  if not found then
+    raise exception 'Object is being written' using errcode = 'TD071', detail = format('Another request stores or deletes %s.', object_key),
+      hint = 'Try again when that has ended.';
+  end if;
+  return query select v_reservation, v_granted;
+end
+$$;
+comment on function auth.begin_upload is 'Reserves an object and its bytes.';
+revoke all on function auth.begin_upload from public;
+grant execute on function auth.begin_upload to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/change_account.sql
 -- Changes the account of somebody who is signed in by that session, and returns it as auth.account_of does. Null: the session has ended, or
 -- the password is not old_hash any more; nothing is changed. new_hash: a new password, which ends the user's other sessions; null keeps
@@ -77,6 +127,22 @@ grant execute on function auth.credentials_of to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/auth/describe_uploads.sql
+-- What is known of these uploads, in no order; no row for a key that has none, or whose object is only being stored. For the gateway.
+create or replace function auth.describe_uploads(object_keys text[])
+returns table (object_key text, content_type text, cache_control text, metadata jsonb, created_at timestamptz, updated_at timestamptz)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select u.key, u.content_type, u.cache_control, u.metadata, u.created_at, u.updated_at
+  from darkroom.uploads u where u.key = any (object_keys) and u.bytes is not null
+$$;
+comment on function auth.describe_uploads is 'Types, caching and times of uploads.';
+revoke all on function auth.describe_uploads from public;
+grant execute on function auth.describe_uploads to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/drop_full_buckets.sql
 -- Forgets the buckets that are full, up to max_buckets of them: without a row they are as full as with one. Returns how many. Those that somebody
 -- takes from just now are left. For the gateway, every few minutes.
@@ -127,6 +193,55 @@ grant execute on function auth.end_sessions to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/auth/finish_upload.sql
+-- Ends a reservation by saying what is stored now: how many bytes, null for nothing. The other columns that are null stay as they are. False: the
+-- reservation is not there any more, because it had lapsed, and nothing was changed. For the gateway.
+create or replace function auth.finish_upload(
+  object_key text, reservation uuid, stored bigint, content_type text default null, cache_control text default null, metadata jsonb default null
+)
+returns boolean
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if stored is null then
+    delete from darkroom.uploads u where u.key = object_key and u.reservation = finish_upload.reservation;
+    return found;
+  end if;
+  update darkroom.uploads u
+  set bytes = stored, content_type = coalesce(finish_upload.content_type, u.content_type),
+    cache_control = coalesce(finish_upload.cache_control, u.cache_control), metadata = coalesce(finish_upload.metadata, u.metadata),
+    updated_at = clock_timestamp(), reservation = null, reserved = null, reserved_until = null
+  where u.key = object_key and u.reservation = finish_upload.reservation;
+  return found;
+end
+$$;
+comment on function auth.finish_upload is 'Says what is stored, and ends the reservation.';
+revoke all on function auth.finish_upload from public;
+grant execute on function auth.finish_upload to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/holds_attempt.sql
+-- Whether the caller's token runs this attempt at a task of this owner now, and so may store files for it. For workers with a token.
+create or replace function auth.holds_attempt(owner_id uuid, task_id uuid, attempt integer)
+returns boolean
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select exists (
+    select from public.tasks t join public.workers w on w.id = t.worker_id
+    where t.id = holds_attempt.task_id and t.owner_id = holds_attempt.owner_id and t.attempt = holds_attempt.attempt
+      and t.status = 'In Progress' and w.token_id = auth.token_id()
+  )
+$$;
+comment on function auth.holds_attempt is 'Whether the caller runs this attempt.';
+revoke all on function auth.holds_attempt from public;
+grant execute on function auth.holds_attempt to worker;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/identify_token.sql
 -- The claims for a personal access token, given its SHA-256: {"role", "sub"?, "token_id", "exp"?}. Null: there is none such, or it has
 -- expired or was revoked. Notes when it was last used, once a minute at most. For the gateway, which sets them in the transactions of
@@ -170,6 +285,26 @@ $$;
 comment on function auth.jwt is 'The claims of who is signed in.';
 revoke all on function auth.jwt from public;
 grant execute on function auth.jwt to anon, authenticated, worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/lapsed_uploads.sql
+-- Gives the caller up to 100 reservations whose holders did not end them in time, for a minute each: he looks what is stored and ends them with
+-- finish_upload. No row: there are none. For the gateway.
+create or replace function auth.lapsed_uploads()
+returns table (object_key text, reservation uuid)
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  update darkroom.uploads u set reservation = gen_random_uuid(), reserved_until = clock_timestamp() + interval '1 minute'
+  where u.key in (
+    select l.key from darkroom.uploads l where l.reserved_until < clock_timestamp() order by l.reserved_until limit 100 for update skip locked
+  )
+  returning u.key, u.reservation
+$$;
+comment on function auth.lapsed_uploads is 'Takes over reservations that have lapsed.';
+revoke all on function auth.lapsed_uploads from public;
+grant execute on function auth.lapsed_uploads to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -422,6 +557,21 @@ $$;
 comment on function auth.uid is 'The user who is signed in.';
 revoke all on function auth.uid from public;
 grant execute on function auth.uid to anon, authenticated, worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/uncounted_uploads.sql
+-- Which of these keys, of objects in storage, no row counts. For the gateway, which counts them then.
+create or replace function auth.uncounted_uploads(object_keys text[])
+returns setof text
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select k.key from unnest(object_keys) as k (key) where not exists (select from darkroom.uploads u where u.key = k.key)
+$$;
+comment on function auth.uncounted_uploads is 'Keys that have no row.';
+revoke all on function auth.uncounted_uploads from public;
+grant execute on function auth.uncounted_uploads to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3180,6 +3330,7 @@ begin
   where w.owner_id = v_user or w.token_id in (select k.id from darkroom.access_tokens k where k.owner_id = v_user);
   delete from darkroom.access_tokens k where k.owner_id = v_user;
   delete from public.projects p where p.owner_id = v_user;
+  delete from darkroom.uploads u where u.owner_id = v_user;
   delete from public.users u where u.id = v_user;
 
   -- A task keeps one id in all its entries, which nobody can compute: the salt is forgotten.
@@ -5061,6 +5212,10 @@ drop function darkroom.account(uuid);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function auth.uncounted_uploads(text[]);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function auth.uid();
 -- +goose StatementEnd
 
@@ -5097,11 +5252,23 @@ drop function auth.login_fault();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function auth.lapsed_uploads();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function auth.jwt();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
 drop function auth.identify_token(bytea);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.holds_attempt(uuid,uuid,integer);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.finish_upload(text,uuid,bigint,text,text,jsonb);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -5113,11 +5280,19 @@ drop function auth.drop_full_buckets(integer);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function auth.describe_uploads(text[]);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function auth.credentials_of(text,uuid);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
 drop function auth.change_account(uuid,uuid,text,text,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.begin_upload(text,bigint,bigint,interval);
 -- +goose StatementEnd
 
 -- +goose StatementBegin

@@ -287,6 +287,29 @@ CREATE INDEX task_ready_parked ON darkroom.task_ready USING btree (owner_id, cos
 CREATE INDEX task_ready_pick ON darkroom.task_ready USING btree (task_type, created_at, job_no) WHERE (NOT parked);
 comment on column darkroom.task_ready.parked is 'The owner cannot pay for this lane now; the claim does not see it.';
 grant select on darkroom.task_ready to service_role;
+create table darkroom.uploads (
+  key text not null,
+  owner_id uuid,
+  bytes bigint,
+  content_type text,
+  cache_control text,
+  metadata jsonb,
+  created_at timestamp with time zone default clock_timestamp() not null,
+  updated_at timestamp with time zone default clock_timestamp() not null,
+  reservation uuid,
+  reserved bigint,
+  reserved_until timestamp with time zone,
+  constraint a_reservation_is_whole CHECK ((((reservation IS NULL) = (reserved IS NULL)) AND ((reservation IS NULL) = (reserved_until IS NULL)))),
+  constraint a_row_has_an_object_or_a_reservation CHECK (((bytes IS NOT NULL) OR (reservation IS NOT NULL))),
+  constraint uploads_owner_id_fkey FOREIGN KEY (owner_id) REFERENCES public.users(id),
+  constraint uploads_pkey PRIMARY KEY (key)
+);
+CREATE INDEX uploads_by_owner ON darkroom.uploads USING btree (owner_id);
+CREATE INDEX uploads_reserved ON darkroom.uploads USING btree (reserved_until) WHERE (reserved_until IS NOT NULL);
+comment on column darkroom.uploads.bytes is 'What is stored; null: nothing yet.';
+comment on column darkroom.uploads.cache_control is 'As the header has it; null: the gateway''s own.';
+comment on column darkroom.uploads.owner_id is 'The user whose id is the first part of the key; null where it is no id.';
+grant select on darkroom.uploads to service_role;
 create table public.credit_ledger (
   owner_id uuid not null,
   seq bigint not null,
@@ -618,7 +641,9 @@ grant select on public.tools to anon, authenticated, service_role, worker;
 create table public.users (
   id uuid default gen_random_uuid() not null,
   email text,
+  storage_quota bigint default '10737418240'::bigint,
   created_at timestamp with time zone default clock_timestamp() not null,
+  constraint a_quota_is_not_negative CHECK ((storage_quota >= 0)),
   constraint users_pkey PRIMARY KEY (id)
 );
 CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON public.users FOR EACH ROW EXECUTE FUNCTION darkroom.audit_change('users', 'id', 'id');
@@ -627,6 +652,8 @@ create policy internal on public.users as permissive for all to current_user usi
 create policy own on public.users as permissive for select to authenticated using (id = ( SELECT auth.uid() AS uid));
 create policy service on public.users as permissive for all to service_role using true with check true;
 comment on table public.users is 'Who owns projects and credits. The id is the `sub` of their tokens.';
+comment on column public.users.storage_quota is 'Bytes that their uploads may have together; null: as many as they like. What workers make does not count.';
+grant update (storage_quota) on public.users to service_role;
 grant select on public.users to authenticated, service_role;
 create table public.workers (
   id text not null,
@@ -670,18 +697,28 @@ grant select on public.workers to authenticated, service_role, worker;
 --   violation text
 -- function auth.account_of(user_id uuid, session_id uuid DEFAULT NULL::uuid) returns jsonb sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.account_of(uuid,uuid) to authenticator;
+-- function auth.begin_upload(object_key text, least_bytes bigint, most_bytes bigint, lapses_in interval) returns TABLE(reservation uuid, granted bigint) plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.begin_upload(text,bigint,bigint,interval) to authenticator;
 -- function auth.change_account(user_id uuid, session_id uuid, old_hash text DEFAULT NULL::text, new_hash text DEFAULT NULL::text, user_metadata jsonb DEFAULT '{}'::jsonb) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.change_account(uuid,uuid,text,text,jsonb) to authenticator;
 -- function auth.credentials_of(email text DEFAULT NULL::text, user_id uuid DEFAULT NULL::uuid) returns jsonb sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.credentials_of(text,uuid) to authenticator;
+-- function auth.describe_uploads(object_keys text[]) returns TABLE(object_key text, content_type text, cache_control text, metadata jsonb, created_at timestamp with time zone, updated_at timestamp with time zone) sql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.describe_uploads(text[]) to authenticator;
 -- function auth.drop_full_buckets(max_buckets integer DEFAULT 10000) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.drop_full_buckets(integer) to authenticator;
 -- function auth.end_sessions(user_id uuid, session_id uuid, scope text) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.end_sessions(uuid,uuid,text) to authenticator;
+-- function auth.finish_upload(object_key text, reservation uuid, stored bigint, content_type text DEFAULT NULL::text, cache_control text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.finish_upload(text,uuid,bigint,text,text,jsonb) to authenticator;
+-- function auth.holds_attempt(owner_id uuid, task_id uuid, attempt integer) returns boolean sql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.holds_attempt(uuid,uuid,integer) to worker;
 -- function auth.identify_token(token_hash bytea) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.identify_token(bytea) to authenticator;
 -- function auth.jwt() returns jsonb sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.jwt() to anon, authenticated, service_role, worker;
+-- function auth.lapsed_uploads() returns TABLE(object_key text, reservation uuid) sql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.lapsed_uploads() to authenticator;
 -- function auth.login_fault() returns text sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.login_fault() to authenticator, worker;
 -- function auth.role() returns text sql stable set search_path=pg_catalog, pg_temp
@@ -700,6 +737,8 @@ grant execute on function auth.take_tokens(bytea,double precision,integer,intege
 grant execute on function auth.token_id() to anon, authenticated, service_role, worker;
 -- function auth.uid() returns uuid sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.uid() to anon, authenticated, service_role, worker;
+-- function auth.uncounted_uploads(object_keys text[]) returns SETOF text sql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.uncounted_uploads(text[]) to authenticator;
 -- function darkroom.account(p_owner uuid) returns public.credit_ledger plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.append_ledger(p_owner uuid, p_kind text, p_amount numeric, p_task uuid DEFAULT NULL::uuid, p_attempt integer DEFAULT NULL::integer, p_idempotency_key text DEFAULT NULL::text, p_note text DEFAULT NULL::text) returns public.credit_ledger plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.as_uuid(p_value jsonb) returns uuid sql immutable set search_path=pg_catalog, pg_temp
