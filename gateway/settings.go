@@ -24,6 +24,7 @@ type settings struct {
 	jwtIssuer   string
 	jwtAudience string
 	signUp      bool
+	maxUpload   int64
 	drainNotice time.Duration
 	allowRemote bool
 	home        string
@@ -64,6 +65,12 @@ func (s *settings) table() []setting {
 		{"", "DARKROOM_JWT_ISSUER", "", "what a JWT's iss must be", keys, text(&s.jwtIssuer)},
 		{"", "DARKROOM_JWT_AUDIENCE", "", "what a JWT's aud must contain", keys, text(&s.jwtAudience)},
 		{"signup", "DARKROOM_SIGNUP", "false", "let anybody sign up with email and password", serve, yesOrNo(&s.signUp)},
+		{"", "DARKROOM_MAX_UPLOAD", "52428800", "the largest file that a user may upload, in bytes", serve, func(value string) (err error) {
+			if s.maxUpload, err = strconv.ParseInt(value, 10, 64); err != nil || s.maxUpload < 1 {
+				return errors.New("must be a number of bytes such as 52428800")
+			}
+			return nil
+		}},
 		{"drain-notice", "DARKROOM_DRAIN_NOTICE", "1s", "how long /readyz says no before new connections are refused", serve, func(value string) (err error) {
 			if s.drainNotice, err = time.ParseDuration(value); err != nil || s.drainNotice < 0 {
 				return errors.New("must be a duration such as 1s")

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -17,20 +18,23 @@ import (
 
 	"darkroom/gateway/auth"
 	"darkroom/gateway/identity"
+	"darkroom/gateway/objects"
 	"darkroom/gateway/problem"
 	"darkroom/gateway/storage"
 	"darkroom/sql/taskdb"
 )
 
 const (
+	pathHealth = "/healthz"
+	pathReady  = "/readyz"
+
 	maxBodyBytes   = 2 << 20 // params may have 1 MiB
 	maxHeaderBytes = 64 << 10
 	minKeyBytes    = 16
 
 	headerTimeout = 5 * time.Second // a client that sends its headers byte by byte
 	readTimeout   = time.Minute     // headers and body
-	writeTimeout  = time.Minute     // an answer; files have fileTimeout
-	fileTimeout   = time.Hour
+	writeTimeout  = time.Minute     // an answer
 	idleTimeout   = 2 * time.Minute
 	callTimeout   = 12 * time.Second // of one request in the database; Headless-Wan2GP waits 15 s for a claim
 	drainTimeout  = 25 * time.Second // what is in flight when asked to stop; under the 30 s that container engines give
@@ -49,6 +53,7 @@ type Config struct {
 	JWTIssuer   string // what a JWT's iss must be; "" for anything
 	JWTAudience string // what a JWT's aud must contain; "" for anything
 	SignUp      bool   // whether anybody may sign up
+	MaxUpload   int64  // of a user's file, in bytes; 0 for objects.DefaultMaxUpload
 	Log         *slog.Logger
 	// DrainNotice is how long /readyz says no before new connections are refused, so that a load balancer can look away.
 	DrainNotice time.Duration
@@ -61,6 +66,7 @@ type Server struct {
 	bucket   *storage.Bucket
 	verifier *identity.Verifier
 	auth     *auth.Door
+	objects  *objects.Door
 	log      *slog.Logger
 	notice   time.Duration
 	draining atomic.Bool
@@ -120,6 +126,16 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	if s.as, err = identity.New(ctx, pool); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	secret := config.JWTSecret
+	if secret == "" {
+		secret = config.ServiceKey
+	}
+	if config.MaxUpload == 0 {
+		config.MaxUpload = objects.DefaultMaxUpload
+	}
+	s.objects = objects.New(objects.Config{
+		Bucket: bucket, DB: s.as, Signer: objects.NewSigner([]byte(secret)), MaxUpload: config.MaxUpload, Log: config.Log,
+	})
 	s.echo = s.routes()
 	return s, nil
 }
@@ -142,10 +158,9 @@ func (s *Server) routes() *echo.Echo {
 
 	e.GET(pathHealth, s.health)
 	e.GET(pathReady, s.ready)
-	e.GET(pathFiles, s.file)
-	e.HEAD(pathFiles, s.file)
 
 	s.auth.Routes(e)
+	s.objects.Routes(e)
 	e.POST("/functions/v1/:name", s.function)
 	e.GET("/tasks/:id", s.getTask)
 	e.GET("/projects/:id/generations", s.listGenerations)
@@ -187,6 +202,12 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // broken clients
 	}
+	keeping, stopKeeping := context.WithCancel(ctx)
+	var keeper sync.WaitGroup
+	keeper.Go(func() { s.objects.Run(keeping) })
+	defer keeper.Wait()
+	defer stopKeeping()
+
 	ended := make(chan error, 1)
 	go func() { ended <- web.Serve(listener) }()
 	select {
