@@ -159,7 +159,7 @@ func (d *Door) callInstead(r *request, table *relation, q *query, name string, a
 		named[i] = c.Name + " => _args." + c.Name
 	}
 	s := r.statement()
-	s.add("with _source as materialized (select t.* from json_to_record(", s.param(string(data)), "::json) as ", record("_args", columns), ", lateral ", name,
+	s.add("with _source as materialized (select t.* from json_to_record(", s.param(string(data)), "::json) as ", record(columns), ", lateral ", name,
 		"(", strings.Join(named, ", "), ") t) ")
 	s.answer(answering{
 		rows:   "select " + s.outputs(q.outputs) + " from _source t" + s.order(q.order),
