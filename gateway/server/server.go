@@ -18,6 +18,7 @@ import (
 	"darkroom/gateway/auth"
 	"darkroom/gateway/identity"
 	"darkroom/gateway/problem"
+	"darkroom/gateway/rest"
 	"darkroom/gateway/storage"
 	"darkroom/sql/taskdb"
 )
@@ -61,6 +62,7 @@ type Server struct {
 	bucket   *storage.Bucket
 	verifier *identity.Verifier
 	auth     *auth.Door
+	rest     *rest.Door
 	log      *slog.Logger
 	notice   time.Duration
 	draining atomic.Bool
@@ -120,6 +122,9 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	if s.as, err = identity.New(ctx, pool); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	if s.rest, err = rest.New(ctx, s.as, config.Log); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	s.echo = s.routes()
 	return s, nil
 }
@@ -146,6 +151,7 @@ func (s *Server) routes() *echo.Echo {
 	e.HEAD(pathFiles, s.file)
 
 	s.auth.Routes(e)
+	s.rest.Routes(e)
 	e.POST("/functions/v1/:name", s.function)
 	e.GET("/tasks/:id", s.getTask)
 	e.GET("/projects/:id/generations", s.listGenerations)
@@ -208,6 +214,11 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 
 // answerError writes the answer to an error of any handler.
 func (s *Server) answerError(err error, c echo.Context) {
+	if path := c.Request().URL.Path; path == rest.Prefix || strings.HasPrefix(path, rest.Prefix+"/") { // what stood before its door
+		status, body := rest.Answer(err, identity.Of(c))
+		problem.Write(c, s.log, err, status, body)
+		return
+	}
 	p := problem.From(err)
 	problem.Write(c, s.log, err, problem.Status(p.Code), p)
 }
