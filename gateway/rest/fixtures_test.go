@@ -237,3 +237,14 @@ func (d *door) await(so func() bool) {
 		time.Sleep(20 * time.Millisecond)
 	}
 }
+
+// serve makes a GET of an address as it is.
+func (d *door) serve(as string, target *url.URL) answer {
+	d.t.Helper()
+	r := httptest.NewRequestWithContext(d.t.Context(), http.MethodGet, "/", http.NoBody)
+	r.URL = target
+	r.Header.Set("Test-As", as)
+	w := httptest.NewRecorder()
+	d.web.ServeHTTP(w, r)
+	return answer{status: w.Code, header: w.Header(), body: w.Body.String()}
+}
