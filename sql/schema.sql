@@ -703,14 +703,20 @@ grant execute on function auth.begin_upload(text,bigint,bigint,interval) to auth
 grant execute on function auth.change_account(uuid,uuid,text,text,jsonb) to authenticator;
 -- function auth.credentials_of(email text DEFAULT NULL::text, user_id uuid DEFAULT NULL::uuid) returns jsonb sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.credentials_of(text,uuid) to authenticator;
+-- function auth.describe_api() returns jsonb sql stable set search_path=pg_catalog, pg_temp
+grant execute on function auth.describe_api() to authenticator;
 -- function auth.describe_uploads(object_keys text[]) returns TABLE(object_key text, content_type text, cache_control text, metadata jsonb, created_at timestamp with time zone, updated_at timestamp with time zone) sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.describe_uploads(text[]) to authenticator;
+-- function auth.drop_child(task_id uuid) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.drop_child(uuid) to worker;
 -- function auth.drop_full_buckets(max_buckets integer DEFAULT 10000) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.drop_full_buckets(integer) to authenticator;
 -- function auth.end_sessions(user_id uuid, session_id uuid, scope text) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.end_sessions(uuid,uuid,text) to authenticator;
 -- function auth.finish_upload(object_key text, reservation uuid, stored bigint, content_type text DEFAULT NULL::text, cache_control text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.finish_upload(text,uuid,bigint,text,text,jsonb) to authenticator;
+-- function auth.give_back_task(task_id uuid, worker_name text, reason text) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.give_back_task(uuid,text,text) to worker;
 -- function auth.holds_attempt(owner_id uuid, task_id uuid, attempt integer) returns boolean sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.holds_attempt(uuid,uuid,integer) to worker;
 -- function auth.identify_token(token_hash bytea) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
@@ -721,6 +727,8 @@ grant execute on function auth.jwt() to anon, authenticated, service_role, worke
 grant execute on function auth.lapsed_uploads() to authenticator;
 -- function auth.login_fault() returns text sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.login_fault() to authenticator, worker;
+-- function auth.note_worker(worker_name text, note jsonb) returns SETOF public.workers plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.note_worker(text,jsonb) to worker;
 -- function auth.role() returns text sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.role() to anon, authenticated, service_role, worker;
 -- function auth.role_limits() returns TABLE(role_name text, statement_timeout text, lock_timeout text, idle_in_transaction_session_timeout text) sql stable security definer set search_path=pg_catalog, pg_temp
@@ -739,6 +747,8 @@ grant execute on function auth.token_id() to anon, authenticated, service_role, 
 grant execute on function auth.uid() to anon, authenticated, service_role, worker;
 -- function auth.uncounted_uploads(object_keys text[]) returns SETOF text sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.uncounted_uploads(text[]) to authenticator;
+-- function auth.worker_id(name text) returns text sql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.worker_id(text) to worker;
 -- function darkroom.account(p_owner uuid) returns public.credit_ledger plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.append_ledger(p_owner uuid, p_kind text, p_amount numeric, p_task uuid DEFAULT NULL::uuid, p_attempt integer DEFAULT NULL::integer, p_idempotency_key text DEFAULT NULL::text, p_note text DEFAULT NULL::text) returns public.credit_ledger plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.as_uuid(p_value jsonb) returns uuid sql immutable set search_path=pg_catalog, pg_temp
