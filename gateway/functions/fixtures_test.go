@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"image"
 	"image/color"
 	"image/jpeg"
@@ -23,6 +24,7 @@ import (
 	"darkroom/gateway/functions"
 	"darkroom/gateway/identity"
 	"darkroom/gateway/objects"
+	"darkroom/gateway/problem"
 	"darkroom/gateway/rest"
 	"darkroom/gateway/storage"
 	"darkroom/sql/taskdb"
@@ -77,7 +79,9 @@ func setup(t testing.TB) *stage {
 	objects.New(objects.Config{Bucket: bucket, DB: as, Signer: signer, MaxUpload: objects.DefaultMaxUpload, Log: quiet}).Routes(e)
 	tables.Routes(e)
 	e.HTTPErrorHandler = func(err error, c echo.Context) {
-		if !c.Response().Committed {
+		if p, ok := errors.AsType[*problem.Error](err); ok { // of the verifier
+			problem.Write(c, quiet, err, problem.Status(p.Code), p)
+		} else if !c.Response().Committed {
 			_ = c.String(http.StatusTeapot, err.Error()) // doors answer their errors themselves
 		}
 	}
