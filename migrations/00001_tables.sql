@@ -92,6 +92,38 @@ comment on column darkroom.access_tokens.prefix is 'Its first characters, for pe
 comment on column darkroom.access_tokens.hash is 'SHA-256. The token has 244 random bits, so that nothing slower is needed.';
 create index access_tokens_by_owner on darkroom.access_tokens (owner_id, created_at desc);
 
+-- Sign-in with a password. A session lives by refresh tokens that follow each other; used ones are kept, so that one that comes back is known.
+create table darkroom.credentials (
+  user_id uuid primary key references public.users (id) on delete cascade,
+  email text not null unique,
+  password_hash text not null,
+  user_metadata jsonb not null default '{}',
+  created_at timestamptz not null default clock_timestamp(),
+  updated_at timestamptz not null default clock_timestamp(),
+  last_sign_in_at timestamptz,
+  constraint an_email_is_short check (length(email) between 3 and 254),
+  constraint user_metadata_is_an_object check (jsonb_typeof(user_metadata) = 'object')
+);
+comment on column darkroom.credentials.email is 'As darkroom.plain_email has it.';
+comment on column darkroom.credentials.password_hash is 'bcrypt, as the gateway made it.';
+comment on column darkroom.credentials.user_metadata is 'What the user says; decides nothing.';
+
+create table darkroom.sessions (
+  id uuid primary key default gen_random_uuid(),
+  user_id uuid not null references darkroom.credentials (user_id) on delete cascade,
+  started_at timestamptz not null default clock_timestamp(),
+  used_at timestamptz not null default clock_timestamp()
+);
+create index sessions_by_user on darkroom.sessions (user_id, used_at desc);
+
+create table darkroom.refresh_tokens (
+  hash bytea primary key,
+  session_id uuid not null references darkroom.sessions (id) on delete cascade,
+  used_at timestamptz
+);
+comment on column darkroom.refresh_tokens.hash is 'SHA-256. The token has 256 bits that nobody can guess.';
+create index refresh_tokens_by_session on darkroom.refresh_tokens (session_id);
+
 -- Users whose rows are gone and whose files are being deleted.
 create table darkroom.erasures (
   owner_id uuid primary key,
@@ -369,6 +401,27 @@ create table darkroom.task_delayed (
 );
 create index task_delayed_due on darkroom.task_delayed (run_after);
 
+-- Both tables are also counted by owner.
+create index task_deps_by_owner on darkroom.task_deps (owner_id);
+create index task_delayed_by_owner on darkroom.task_delayed (owner_id);
+
+-- How many queued tasks an owner may have, and what the last count of them found. See darkroom.check_queue_room.
+create table darkroom.queue_settings (
+  only_row boolean primary key default true check (only_row),
+  max_queued integer not null default 10000,
+  constraint an_owner_may_queue_something check (max_queued > 0)
+);
+insert into darkroom.queue_settings default values;
+create table darkroom.queue_room (
+  owner_id uuid primary key,
+  max_queued integer,
+  from_job_no bigint,
+  to_job_no bigint,
+  constraint an_owner_may_queue_something check (max_queued > 0)
+);
+comment on column darkroom.queue_room.max_queued is 'Null: what holds for everybody.';
+comment on column darkroom.queue_room.to_job_no is 'All of the owner''s tasks from from_job_no to here fit; null: count.';
+
 -- Lower bound, in microseconds since 1970, of created_at of the ready rows that are not parked. A sequence, because it
 -- must move without leaving dead rows. tick_ready_mark() moves it; a claim starts reading there.
 create sequence darkroom.ready_mark minvalue 0 start 0;
@@ -393,6 +446,12 @@ create table darkroom.lease_watch (
   resumed_at timestamptz not null
 );
 insert into darkroom.lease_watch (last_run, resumed_at) values ('-infinity', '-infinity');
+
+-- Limits of rate: one row per bucket that is not full. Not logged: after a crash all buckets are full. The bucket is a hash of who takes from it.
+create unlogged table darkroom.rate_buckets (
+  bucket bytea primary key,
+  full_at timestamptz not null
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 -- The event log -----------------------------------------------------------------------------------
 

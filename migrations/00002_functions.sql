@@ -3,6 +3,130 @@
 set local check_function_bodies = off;
 
 -- +goose StatementBegin
+-- sql/auth/account_of.sql
+-- The account of a user who signs in here: {"id", "email", "user_metadata", "created_at", "updated_at", "last_sign_in_at"}, and whether the
+-- session is there: "session". Null: the user does not sign in here. For the gateway.
+create or replace function auth.account_of(user_id uuid, session_id uuid default null)
+returns jsonb
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select darkroom.sign_in_account(account_of.user_id) || jsonb_build_object('session',
+    exists (select from darkroom.sessions s where s.id = account_of.session_id and s.user_id = account_of.user_id))
+$$;
+comment on function auth.account_of is 'Account of a user.';
+revoke all on function auth.account_of from public;
+grant execute on function auth.account_of to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/change_account.sql
+-- Changes the account of somebody who is signed in by that session, and returns it as auth.account_of does. Null: the session has ended, or
+-- the password is not old_hash any more; nothing is changed. new_hash: a new password, which ends the user's other sessions; null keeps
+-- the old one. user_metadata: laid over what is there; a null in it takes its key away. For the gateway.
+-- Raises TD003 (user_metadata of more than 16 KiB).
+create or replace function auth.change_account(user_id uuid, session_id uuid, old_hash text default null, new_hash text default null, user_metadata jsonb default '{}')
+returns jsonb
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  c_most constant integer := 16384;
+  v_metadata jsonb;
+begin
+  select (select coalesce(jsonb_object_agg(e.key, e.value) filter (where e.value <> 'null'), '{}')
+          from jsonb_each(c.user_metadata || change_account.user_metadata) e)
+  into v_metadata from darkroom.credentials c
+  where c.user_id = change_account.user_id and (change_account.new_hash is null or c.password_hash = change_account.old_hash)
+  for no key update;
+  if not found or not exists (select from darkroom.sessions s where s.id = change_account.session_id and s.user_id = change_account.user_id) then
+    return null;
+  elsif octet_length(v_metadata::text) > c_most then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = format('user_metadata may have %s bytes.', c_most);
+  end if;
+  update darkroom.credentials c
+  set password_hash = coalesce(change_account.new_hash, c.password_hash), user_metadata = v_metadata, updated_at = clock_timestamp()
+  where c.user_id = change_account.user_id;
+  if change_account.new_hash is not null then
+    delete from darkroom.sessions s where s.user_id = change_account.user_id and s.id <> change_account.session_id;
+  end if;
+  return darkroom.sign_in_account(change_account.user_id);
+end
+$$;
+comment on function auth.change_account is 'Changes password and metadata of a user.';
+revoke all on function auth.change_account from public;
+grant execute on function auth.change_account to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/credentials_of.sql
+-- What the gateway checks a password against: {"user_id", "password_hash"}, by email or by user. Null: there are none. For the gateway.
+create or replace function auth.credentials_of(email text default null, user_id uuid default null)
+returns jsonb
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_build_object('user_id', c.user_id, 'password_hash', c.password_hash)
+  from darkroom.credentials c
+  where c.email = darkroom.plain_email(credentials_of.email) or c.user_id = credentials_of.user_id
+$$;
+comment on function auth.credentials_of is 'Password hash of a user.';
+revoke all on function auth.credentials_of from public;
+grant execute on function auth.credentials_of to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/drop_full_buckets.sql
+-- Forgets the buckets that are full, up to max_buckets of them: without a row they are as full as with one. Returns how many. Those that somebody
+-- takes from just now are left. For the gateway, every few minutes.
+create or replace function auth.drop_full_buckets(max_buckets integer default 10000)
+returns integer
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_dropped integer;
+begin
+  delete from darkroom.rate_buckets b
+  using (select r.bucket from darkroom.rate_buckets r where r.full_at <= clock_timestamp() limit drop_full_buckets.max_buckets for update skip locked) f
+  where b.bucket = f.bucket;
+  get diagnostics v_dropped = row_count;
+  return v_dropped;
+end
+$$;
+comment on function auth.drop_full_buckets is 'Forgets buckets of limits of rate that are full.';
+revoke all on function auth.drop_full_buckets from public;
+grant execute on function auth.drop_full_buckets to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/end_sessions.sql
+-- Ends sessions of a user, for somebody who is signed in by one of them: scope 'local' that one, 'others' all but that, 'global' all.
+-- Their refresh tokens are worth nothing from now on. False: that session has ended already, and nothing is done. For the gateway.
+create or replace function auth.end_sessions(user_id uuid, session_id uuid, scope text)
+returns boolean
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  perform from darkroom.credentials c where c.user_id = end_sessions.user_id for no key update;
+  if not exists (select from darkroom.sessions s where s.id = end_sessions.session_id and s.user_id = end_sessions.user_id) then
+    return false;
+  end if;
+  delete from darkroom.sessions s
+  where s.user_id = end_sessions.user_id
+    and case end_sessions.scope when 'local' then s.id = end_sessions.session_id when 'others' then s.id <> end_sessions.session_id else true end;
+  return true;
+end
+$$;
+comment on function auth.end_sessions is 'Ends sessions of a user.';
+revoke all on function auth.end_sessions from public;
+grant execute on function auth.end_sessions to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/identify_token.sql
 -- The claims for a personal access token, given its SHA-256: {"role", "sub"?, "token_id", "exp"?}. Null: there is none such, or it has
 -- expired or was revoked. Notes when it was last used, once a minute at most. For the gateway, which sets them in the transactions of
@@ -49,6 +173,30 @@ grant execute on function auth.jwt to anon, authenticated, worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/auth/login_fault.sql
+-- Why the login of this connection must not be a gateway's or a worker's: it could pass by the rules, and then row security and grants protect nobody.
+-- Null when nothing is wrong. Only those who are members of authenticator or worker may ask, and who owns the function.
+create or replace function auth.login_fault()
+returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when r.rolsuper then 'it is a superuser'
+    when r.rolbypassrls then 'it bypasses row security'
+    when r.rolcreaterole then 'it may make roles'
+    when exists (select from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and pg_has_role(session_user, c.relowner, 'member'))
+      then 'it owns tables'
+    when pg_has_role(session_user, 'service_role', 'usage') then 'it is the service without having to say so'
+  end
+  from pg_roles r where r.rolname = session_user
+$$;
+comment on function auth.login_fault is 'Why the login of this connection must not be a gateway''s or a worker''s.';
+revoke all on function auth.login_fault from public;
+grant execute on function auth.login_fault to authenticator, worker;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/role.sql
 -- The role in the claims of this transaction, or null. Anybody may ask. Nothing of ours is decided by it: see darkroom.caller_owner.
 create or replace function auth.role()
@@ -88,6 +236,162 @@ $$;
 comment on function auth.role_limits is 'Timeouts of the roles of requests.';
 revoke all on function auth.role_limits from public;
 grant execute on function auth.role_limits to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/rotate_session.sql
+-- Takes a refresh token for the next one: {"session_id", "started_at", "account"}, and "reused": true when nothing else is there because an
+-- old token came back. Null: no such token, or its session has ended. For the gateway, which makes next_hash of the token itself, so that
+-- whoever sends it twice gets the same next token.
+--
+-- A token is good once. For 10 s after, and while its successor was not used, it may come again: of a second tab, or because the answer was
+-- lost. Later somebody else has it too, and the session ends (RFC 9700, section 4.14.2).
+create or replace function auth.rotate_session(token_hash bytea, next_hash bytea)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  c_grace constant interval := '10 seconds';
+  v_session darkroom.sessions;
+  v_used timestamptz;
+begin
+  select s.* into v_session from darkroom.sessions s
+  where s.id = (select t.session_id from darkroom.refresh_tokens t where t.hash = rotate_session.token_hash)
+  for update;
+  if not found then
+    return null;
+  elsif v_session.used_at < clock_timestamp() - darkroom.session_idle() then
+    delete from darkroom.sessions s where s.id = v_session.id;
+    return null;
+  end if;
+  -- Read anew: another rotation may have held the session.
+  select t.used_at into v_used from darkroom.refresh_tokens t where t.hash = rotate_session.token_hash;
+  if not found then
+    return null;
+  elsif v_used is null then
+    update darkroom.refresh_tokens t set used_at = clock_timestamp() where t.hash = rotate_session.token_hash;
+    insert into darkroom.refresh_tokens (hash, session_id) values (rotate_session.next_hash, v_session.id);
+    delete from darkroom.refresh_tokens t where t.session_id = v_session.id and t.used_at < clock_timestamp() - darkroom.session_idle();
+    update darkroom.sessions s set used_at = clock_timestamp() where s.id = v_session.id;
+  elsif v_used < clock_timestamp() - c_grace
+    or not exists (select from darkroom.refresh_tokens t where t.hash = rotate_session.next_hash and t.session_id = v_session.id and t.used_at is null) then
+    delete from darkroom.sessions s where s.id = v_session.id;
+    return jsonb_build_object('reused', true, 'session_id', v_session.id);
+  end if;
+  return jsonb_build_object('session_id', v_session.id, 'started_at', v_session.started_at, 'account', darkroom.sign_in_account(v_session.user_id));
+end
+$$;
+comment on function auth.rotate_session is 'Takes a refresh token for the next one.';
+revoke all on function auth.rotate_session from public;
+grant execute on function auth.rotate_session to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/sign_up.sql
+-- Makes a user who signs in with email and password, and returns the account, as auth.account_of does. Null: the email is taken.
+-- password_hash is what the gateway made of the password. For the gateway.
+create or replace function auth.sign_up(email text, password_hash text, user_metadata jsonb default '{}')
+returns jsonb
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_email text := darkroom.plain_email(sign_up.email);
+  v_user uuid := gen_random_uuid();
+begin
+  begin
+    insert into public.users (id, email) values (v_user, v_email);
+    insert into darkroom.credentials (user_id, email, password_hash, user_metadata)
+    values (v_user, v_email, sign_up.password_hash, sign_up.user_metadata);
+  exception when unique_violation then
+    return null;
+  end;
+  return darkroom.sign_in_account(v_user);
+end
+$$;
+comment on function auth.sign_up is 'Makes a user who signs in with a password.';
+revoke all on function auth.sign_up from public;
+grant execute on function auth.sign_up to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/start_session.sql
+-- Starts a session of a user whose password was checked: {"session_id", "started_at", "account"}. Null: the password is no longer the one
+-- that was checked. token_hash is the SHA-256 of the session's first refresh token. Sessions that were not used for 30 days go, and of
+-- more than 100 those that were not used for longest. For the gateway.
+create or replace function auth.start_session(user_id uuid, password_hash text, token_hash bytea)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  c_most constant integer := 100;
+  v_session darkroom.sessions;
+begin
+  -- Before the sessions: who changes the password ends them, and none may start beside that.
+  update darkroom.credentials c set last_sign_in_at = clock_timestamp()
+  where c.user_id = start_session.user_id and c.password_hash = start_session.password_hash;
+  if not found then
+    return null;
+  end if;
+  delete from darkroom.sessions s
+  where s.id in (select o.id from darkroom.sessions o where o.user_id = start_session.user_id order by o.used_at desc offset c_most - 1)
+    or (s.user_id = start_session.user_id and s.used_at < clock_timestamp() - darkroom.session_idle());
+  insert into darkroom.sessions as s (user_id) values (start_session.user_id) returning s.* into v_session;
+  insert into darkroom.refresh_tokens (hash, session_id) values (start_session.token_hash, v_session.id);
+  return jsonb_build_object('session_id', v_session.id, 'started_at', v_session.started_at, 'account', darkroom.sign_in_account(start_session.user_id));
+end
+$$;
+comment on function auth.start_session is 'Starts a session of a user.';
+revoke all on function auth.start_session from public;
+grant execute on function auth.start_session to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/take_tokens.sql
+-- Takes up to `wanted` tokens out of a bucket that holds `burst` and refills by `per_second`, for the gateway's limits of rate. All gateways of a
+-- database share its buckets, so what they take together never exceeds burst + per_second * time. granted: how many were taken, 0 when there is
+-- none. busy: seconds until the bucket is full again; a token comes when that is below (burst - 1) / per_second.
+-- A bucket that nobody took from is full, so a full one needs no row: see auth.drop_full_buckets. Waits only for another taker of the same bucket.
+create or replace function auth.take_tokens(bucket bytea, per_second double precision, burst integer, wanted integer)
+returns table (granted integer, busy double precision)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_full_at timestamptz;
+  v_now timestamptz;
+begin
+  granted := least(take_tokens.wanted, take_tokens.burst);
+  busy := granted / take_tokens.per_second;
+  loop
+    select b.full_at into v_full_at from darkroom.rate_buckets b where b.bucket = take_tokens.bucket for update;
+    exit when found;
+    insert into darkroom.rate_buckets (bucket, full_at) values (take_tokens.bucket, clock_timestamp() + busy * interval '1 second')
+    on conflict do nothing;
+    if found then
+      return next;
+      return;
+    end if;
+  end loop;
+
+  -- A clock that was set back must not close the bucket for longer than it takes to fill.
+  v_now := clock_timestamp();
+  busy := least(greatest(extract(epoch from v_full_at - v_now), 0), take_tokens.burst / take_tokens.per_second);
+  granted := greatest(least(take_tokens.wanted, floor(take_tokens.burst - busy * take_tokens.per_second + 1e-6)::integer), 0);
+  if granted > 0 then
+    busy := busy + granted / take_tokens.per_second;
+    update darkroom.rate_buckets b set full_at = v_now + busy * interval '1 second' where b.bucket = take_tokens.bucket;
+  end if;
+  return next;
+end
+$$;
+comment on function auth.take_tokens is 'Takes tokens out of a bucket, for limits of rate.';
+revoke all on function auth.take_tokens from public;
+grant execute on function auth.take_tokens to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -339,6 +643,53 @@ revoke all on function darkroom.check_params from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/check_queue_room.sql
+-- Refuses a task that is to be filed when its owner has as many queued tasks as they may: TD011. With p_refuse false, for a task that somebody's
+-- running tree needs, it only counts. The caller holds the owner's lock.
+--
+-- Counting costs as much as there is to count, so one count serves for many tasks: with room for n more, the owner's tasks among the next n job
+-- numbers fit, however many of those are theirs. Only a task outside of that range is counted for anew. What was queued before and comes back after a
+-- lost attempt is never refused, and counts from the next count on.
+create or replace function darkroom.check_queue_room(p_owner uuid, p_job_no bigint, p_refuse boolean)
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_room darkroom.queue_room;
+  v_max integer;
+  v_queued integer;
+begin
+  select r.* into v_room from darkroom.queue_room r where r.owner_id = p_owner;
+  if p_job_no between v_room.from_job_no and v_room.to_job_no then
+    return;
+  end if;
+
+  -- Locked, so that set_queue_limit finds all counts that were made with the old limit.
+  select s.max_queued into v_max from darkroom.queue_settings s for share;
+  v_max := coalesce(v_room.max_queued, v_max);
+  select count(*)::integer into v_queued
+  from (
+    select r.task_id from darkroom.task_ready r where r.owner_id = p_owner
+    union all select b.task_id from darkroom.task_backlog b where b.owner_id = p_owner
+    union all select d.task_id from darkroom.task_delayed d where d.owner_id = p_owner
+    union all (select distinct d.task_id from darkroom.task_deps d where d.owner_id = p_owner)
+    limit v_max
+  ) q;
+  if p_refuse and v_queued >= v_max then
+    raise exception 'Too many queued tasks' using errcode = 'TD011', detail = format('Up to %s tasks of one owner may be queued.', v_max),
+      hint = 'Wait until some of them have run, or cancel some.';
+  end if;
+
+  insert into darkroom.queue_room as r (owner_id, from_job_no, to_job_no) values (p_owner, p_job_no, p_job_no + (v_max - v_queued) - 1)
+  on conflict (owner_id) do update set from_job_no = excluded.from_job_no, to_job_no = excluded.to_job_no;
+end
+$$;
+comment on function darkroom.check_queue_room is 'Refuses a task when its owner has too many queued; the caller holds the owner''s lock.';
+revoke all on function darkroom.check_queue_room from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/check_travel.sql
 -- Refuses travel details that do not fit together, each with a sentence: TD003.
 create or replace function darkroom.check_travel(p_n integer, p_images jsonb, p_frames jsonb, p_overlaps jsonb, p_seed jsonb)
@@ -387,7 +738,7 @@ declare
   v_seeds uuid[] := array[p_task];
   v_status text := p_status;
   v_tree_error text;
-  v_closed uuid[] := array[]::uuid[];
+  v_closed uuid[];  -- in this round: what waited for those of earlier rounds has been found, so a long chain costs what it is long
   v_tree uuid[];
   v_task public.tasks;
   v_own boolean;
@@ -401,6 +752,7 @@ begin
       union select c.id from roots r join public.tasks c on c.orchestrator_task_id = r.id
     )
     select array_agg(x.id) into v_tree from tree x;
+    v_closed := '{}';
 
     for v_task in
       select t.* from public.tasks t
@@ -515,7 +867,7 @@ revoke all on function darkroom.ensure_user from public;
 -- +goose StatementBegin
 -- sql/internal/file_new_task.sql
 -- Deferred trigger after insert on tasks: files the task at COMMIT, so that a long transaction of an app holds its owner's
--- lock for milliseconds only, and a task that commits late still stands in its place.
+-- lock for milliseconds only, and a task that commits late still stands in its place. Raises TD011 (the owner has too many queued tasks).
 create or replace function darkroom.file_new_task()
 returns trigger
 language plpgsql volatile security definer
@@ -527,6 +879,8 @@ begin
   perform darkroom.lock_owner(new.owner_id);
   select t.* into v_task from public.tasks t where t.id = new.id and t.status = 'Queued';
   if found then
+    -- A running tree needs its children.
+    perform darkroom.check_queue_room(v_task.owner_id, v_task.job_no, v_task.orchestrator_task_id is null);
     perform darkroom.file_task(v_task);
   end if;
   return null;
@@ -860,15 +1214,13 @@ declare
   v_worker text := p_worker;
   v_mine boolean;
 begin
-  select t.owner_id into v_owner from public.tasks t where t.id = p_task;
-  if not found or v_owner <> darkroom.caller_owner() then
-    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', p_task);
+  select t.owner_id into v_owner from public.tasks t where t.id = p_task and t.owner_id = coalesce(darkroom.caller_owner(), t.owner_id);
+  if found then
+    perform darkroom.lock_owner(v_owner);
   end if;
-
-  perform darkroom.lock_owner(v_owner);
-  select t.* into v_task from public.tasks t where t.id = p_task for update;
-  if not found then
-    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s any more.', p_task);
+  select t.* into v_task from public.tasks t where t.id = p_task and t.owner_id = v_owner for update;
+  if not found then  -- or not any more
+    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', p_task);
   end if;
 
   if v_token is not null then
@@ -1036,6 +1388,20 @@ end
 $$;
 comment on function darkroom.notify_workers is 'Wakes idle workers, or tells one to stop a task.';
 revoke all on function darkroom.notify_workers from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/plain_email.sql
+-- An email as it is compared: in small letters, without blanks around. By the letters of ASCII only, so that no locale decides who somebody is.
+create or replace function darkroom.plain_email(p_email text)
+returns text
+language sql immutable strict
+set search_path = pg_catalog, pg_temp
+as $$
+  select lower(btrim(p_email) collate "C") collate "default"
+$$;
+comment on function darkroom.plain_email is 'An email as it is compared.';
+revoke all on function darkroom.plain_email from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -1450,6 +1816,37 @@ end
 $$;
 comment on function darkroom.ring_event_bell is 'Wakes the readers of the event log and disarms the bell.';
 revoke all on function darkroom.ring_event_bell from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/session_idle.sql
+-- How long a session may lie unused before it has ended, and how long used refresh tokens are remembered.
+create or replace function darkroom.session_idle()
+returns interval
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select interval '30 days'
+$$;
+comment on function darkroom.session_idle is 'How long a session may lie unused.';
+revoke all on function darkroom.session_idle from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/sign_in_account.sql
+-- What a user who signs in here is told of the account: see auth.account_of. Null: the user does not sign in here.
+create or replace function darkroom.sign_in_account(p_user uuid)
+returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_build_object('id', c.user_id, 'email', c.email, 'user_metadata', c.user_metadata,
+    'created_at', c.created_at, 'updated_at', c.updated_at, 'last_sign_in_at', c.last_sign_in_at)
+  from darkroom.credentials c
+  where c.user_id = p_user
+$$;
+comment on function darkroom.sign_in_account is 'Account of a user who signs in here.';
+revoke all on function darkroom.sign_in_account from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3309,6 +3706,44 @@ grant execute on function public.revoke_access_token to authenticated, service_r
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/set_queue_limit.sql
+-- Says how many queued tasks an owner may have, or without a user how many everybody may have for whom nothing else was said. Returns that number.
+-- max_queued null is the standard again: for a user what holds for everybody, for everybody 10,000. 2147483647 is no limit. What is queued already
+-- stays. Raises TD003 (not a positive number), TD025 (no such user).
+create or replace function public.set_queue_limit(max_queued integer default null, user_id uuid default null)
+returns integer
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_max integer;
+begin
+  if set_queue_limit.max_queued < 1 then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = 'max_queued must be 1 or more.', hint = 'To stop an owner, set 1.';
+  end if;
+
+  if set_queue_limit.user_id is null then
+    update darkroom.queue_settings s set max_queued = coalesce(set_queue_limit.max_queued, 10000) returning s.max_queued into v_max;
+    update darkroom.queue_room r set from_job_no = null, to_job_no = null where r.max_queued is null;
+    return v_max;
+  end if;
+
+  if not exists (select from public.users u where u.id = set_queue_limit.user_id) then
+    raise exception 'User not found' using errcode = 'TD025', detail = format('There is no user %s.', set_queue_limit.user_id);
+  end if;
+  perform darkroom.lock_owner(set_queue_limit.user_id);
+  insert into darkroom.queue_room as r (owner_id, max_queued) values (set_queue_limit.user_id, set_queue_limit.max_queued)
+  on conflict (owner_id) do update set max_queued = excluded.max_queued, from_job_no = null, to_job_no = null;
+  return coalesce(set_queue_limit.max_queued, (select s.max_queued from darkroom.queue_settings s));
+end
+$$;
+comment on function public.set_queue_limit is 'Says how many queued tasks an owner, or everybody, may have.';
+revoke all on function public.set_queue_limit from public;
+grant execute on function public.set_queue_limit to service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/sweep_tasks.sql
 -- The slow repair behind everything: looks at the oldest Queued tasks and at all hints, and calls admit_tasks for the owners where
 -- something does not fit; makes missing generations. To be called about once a minute. Returns what it looked at and mended:
@@ -3581,6 +4016,10 @@ drop function public.sweep_tasks(integer);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function public.set_queue_limit(integer,uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function public.revoke_access_token(uuid);
 -- +goose StatementEnd
 
@@ -3745,6 +4184,14 @@ drop function darkroom.tasks_of_worker();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.sign_in_account(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.session_idle();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.ring_event_bell();
 -- +goose StatementEnd
 
@@ -3794,6 +4241,10 @@ drop function darkroom.price_of(public.task_types,jsonb);
 
 -- +goose StatementBegin
 drop function darkroom.prepare_task();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.plain_email(text);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3885,6 +4336,10 @@ drop function darkroom.check_travel(integer,jsonb,jsonb,jsonb,jsonb);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.check_queue_room(uuid,bigint,boolean);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.check_params(public.task_types,jsonb);
 -- +goose StatementEnd
 
@@ -3925,6 +4380,22 @@ drop function auth.token_id();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function auth.take_tokens(bytea,double precision,integer,integer);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.start_session(uuid,text,bytea);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.sign_up(text,text,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.rotate_session(bytea,bytea);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function auth.role_limits();
 -- +goose StatementEnd
 
@@ -3933,9 +4404,33 @@ drop function auth.role();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function auth.login_fault();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function auth.jwt();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
 drop function auth.identify_token(bytea);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.end_sessions(uuid,uuid,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.drop_full_buckets(integer);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.credentials_of(text,uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.change_account(uuid,uuid,text,text,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.account_of(uuid,uuid);
 -- +goose StatementEnd

@@ -135,6 +135,23 @@ comment on column darkroom.audit_log.login is 'The database login: the gateway''
 comment on column darkroom.audit_log.role is 'The role as which it was done.';
 comment on column darkroom.audit_log.subject is 'The user in the claims, if any.';
 grant select on darkroom.audit_log to service_role;
+create table darkroom.credentials (
+  user_id uuid not null,
+  email text not null,
+  password_hash text not null,
+  user_metadata jsonb default '{}'::jsonb not null,
+  created_at timestamp with time zone default clock_timestamp() not null,
+  updated_at timestamp with time zone default clock_timestamp() not null,
+  last_sign_in_at timestamp with time zone,
+  constraint an_email_is_short CHECK (((length(email) >= 3) AND (length(email) <= 254))),
+  constraint user_metadata_is_an_object CHECK ((jsonb_typeof(user_metadata) = 'object'::text)),
+  constraint credentials_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE,
+  constraint credentials_pkey PRIMARY KEY (user_id),
+  constraint credentials_email_key UNIQUE (email)
+);
+comment on column darkroom.credentials.email is 'As darkroom.plain_email has it.';
+comment on column darkroom.credentials.password_hash is 'bcrypt, as the gateway made it.';
+comment on column darkroom.credentials.user_metadata is 'What the user says; decides nothing.';
 create table darkroom.deleted_generations (
   task_id uuid not null,
   owner_id uuid not null,
@@ -168,6 +185,49 @@ create table darkroom.queue_repairs (
   constraint queue_repairs_pkey PRIMARY KEY (id)
 );
 grant select on darkroom.queue_repairs to service_role;
+create table darkroom.queue_room (
+  owner_id uuid not null,
+  max_queued integer,
+  from_job_no bigint,
+  to_job_no bigint,
+  constraint an_owner_may_queue_something CHECK ((max_queued > 0)),
+  constraint queue_room_pkey PRIMARY KEY (owner_id)
+);
+comment on column darkroom.queue_room.max_queued is 'Null: what holds for everybody.';
+comment on column darkroom.queue_room.to_job_no is 'All of the owner''s tasks from from_job_no to here fit; null: count.';
+grant select on darkroom.queue_room to service_role;
+create table darkroom.queue_settings (
+  only_row boolean default true not null,
+  max_queued integer default 10000 not null,
+  constraint an_owner_may_queue_something CHECK ((max_queued > 0)),
+  constraint queue_settings_only_row_check CHECK (only_row),
+  constraint queue_settings_pkey PRIMARY KEY (only_row)
+);
+grant select on darkroom.queue_settings to service_role;
+create unlogged table darkroom.rate_buckets (
+  bucket bytea not null,
+  full_at timestamp with time zone not null,
+  constraint rate_buckets_pkey PRIMARY KEY (bucket)
+) with (fillfactor=50, autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=1000);
+grant select on darkroom.rate_buckets to service_role;
+create table darkroom.refresh_tokens (
+  hash bytea not null,
+  session_id uuid not null,
+  used_at timestamp with time zone,
+  constraint refresh_tokens_session_id_fkey FOREIGN KEY (session_id) REFERENCES darkroom.sessions(id) ON DELETE CASCADE,
+  constraint refresh_tokens_pkey PRIMARY KEY (hash)
+);
+CREATE INDEX refresh_tokens_by_session ON darkroom.refresh_tokens USING btree (session_id);
+comment on column darkroom.refresh_tokens.hash is 'SHA-256. The token has 256 bits that nobody can guess.';
+create table darkroom.sessions (
+  id uuid default gen_random_uuid() not null,
+  user_id uuid not null,
+  started_at timestamp with time zone default clock_timestamp() not null,
+  used_at timestamp with time zone default clock_timestamp() not null,
+  constraint sessions_user_id_fkey FOREIGN KEY (user_id) REFERENCES darkroom.credentials(user_id) ON DELETE CASCADE,
+  constraint sessions_pkey PRIMARY KEY (id)
+);
+CREATE INDEX sessions_by_user ON darkroom.sessions USING btree (user_id, used_at DESC);
 create table darkroom.task_backlog (
   owner_id uuid not null,
   task_type text not null,
@@ -184,6 +244,7 @@ create table darkroom.task_delayed (
   run_after timestamp with time zone not null,
   constraint task_delayed_pkey PRIMARY KEY (task_id)
 );
+CREATE INDEX task_delayed_by_owner ON darkroom.task_delayed USING btree (owner_id);
 CREATE INDEX task_delayed_due ON darkroom.task_delayed USING btree (run_after);
 grant select on darkroom.task_delayed to service_role;
 create table darkroom.task_deps (
@@ -192,6 +253,7 @@ create table darkroom.task_deps (
   task_id uuid not null,
   constraint task_deps_pkey PRIMARY KEY (dep_id, task_id)
 );
+CREATE INDEX task_deps_by_owner ON darkroom.task_deps USING btree (owner_id);
 CREATE INDEX task_deps_by_task ON darkroom.task_deps USING btree (task_id);
 grant select on darkroom.task_deps to service_role;
 create table darkroom.task_events (
@@ -606,14 +668,34 @@ grant select on public.workers to authenticated, service_role, worker;
 --   owner_id uuid
 --   task_id uuid
 --   violation text
+-- function auth.account_of(user_id uuid, session_id uuid DEFAULT NULL::uuid) returns jsonb sql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.account_of(uuid,uuid) to authenticator;
+-- function auth.change_account(user_id uuid, session_id uuid, old_hash text DEFAULT NULL::text, new_hash text DEFAULT NULL::text, user_metadata jsonb DEFAULT '{}'::jsonb) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.change_account(uuid,uuid,text,text,jsonb) to authenticator;
+-- function auth.credentials_of(email text DEFAULT NULL::text, user_id uuid DEFAULT NULL::uuid) returns jsonb sql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.credentials_of(text,uuid) to authenticator;
+-- function auth.drop_full_buckets(max_buckets integer DEFAULT 10000) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.drop_full_buckets(integer) to authenticator;
+-- function auth.end_sessions(user_id uuid, session_id uuid, scope text) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.end_sessions(uuid,uuid,text) to authenticator;
 -- function auth.identify_token(token_hash bytea) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.identify_token(bytea) to authenticator;
 -- function auth.jwt() returns jsonb sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.jwt() to anon, authenticated, service_role, worker;
+-- function auth.login_fault() returns text sql stable set search_path=pg_catalog, pg_temp
+grant execute on function auth.login_fault() to authenticator, worker;
 -- function auth.role() returns text sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.role() to anon, authenticated, service_role, worker;
 -- function auth.role_limits() returns TABLE(role_name text, statement_timeout text, lock_timeout text, idle_in_transaction_session_timeout text) sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.role_limits() to authenticator;
+-- function auth.rotate_session(token_hash bytea, next_hash bytea) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.rotate_session(bytea,bytea) to authenticator;
+-- function auth.sign_up(email text, password_hash text, user_metadata jsonb DEFAULT '{}'::jsonb) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.sign_up(text,text,jsonb) to authenticator;
+-- function auth.start_session(user_id uuid, password_hash text, token_hash bytea) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.start_session(uuid,text,bytea) to authenticator;
+-- function auth.take_tokens(bucket bytea, per_second double precision, burst integer, wanted integer) returns TABLE(granted integer, busy double precision) plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.take_tokens(bytea,double precision,integer,integer) to authenticator;
 -- function auth.token_id() returns uuid sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.token_id() to anon, authenticated, service_role, worker;
 -- function auth.uid() returns uuid sql stable set search_path=pg_catalog, pg_temp
@@ -626,6 +708,7 @@ grant execute on function auth.uid() to anon, authenticated, service_role, worke
 -- function darkroom.caller_token() returns uuid plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.caller_worker(p_name text) returns text plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.check_params(p_type public.task_types, p_params jsonb) returns void plpgsql immutable set search_path=pg_catalog, pg_temp
+-- function darkroom.check_queue_room(p_owner uuid, p_job_no bigint, p_refuse boolean) returns void plpgsql volatile set search_path=""
 -- function darkroom.check_travel(p_n integer, p_images jsonb, p_frames jsonb, p_overlaps jsonb, p_seed jsonb) returns void plpgsql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.close_tasks(p_owner uuid, p_task uuid, p_status text, p_error text, p_outcome text) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.drop_from_queue(p_task public.tasks) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
@@ -649,6 +732,7 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.log_row_change() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.lower_ready_mark(p_created_at timestamp with time zone) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.notify_workers(p_cancel_job_no bigint DEFAULT NULL::bigint) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.plain_email(p_email text) returns text sql immutable strict set search_path=pg_catalog, pg_temp
 -- function darkroom.prepare_task() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.price_of(p_type public.task_types, p_params jsonb) returns numeric plpgsql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.purge() returns bigint plpgsql volatile set search_path=pg_catalog, pg_temp
@@ -662,6 +746,8 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.requeue_task(p_task public.tasks, p_outcome text, p_error text, p_delay interval DEFAULT NULL::interval) returns public.tasks plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.resolve_task_type(p_tool_id text, p_task_type text) returns public.task_types plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.ring_event_bell() returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.session_idle() returns interval sql immutable set search_path=pg_catalog, pg_temp
+-- function darkroom.sign_in_account(p_user uuid) returns jsonb sql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.tasks_of_worker() returns uuid[] sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function darkroom.tasks_of_worker() to worker;
 -- function darkroom.unpark_lanes(p_owner uuid, p_available numeric) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
@@ -741,6 +827,8 @@ grant execute on function public.report_progress(uuid,text,integer,jsonb) to ser
 grant execute on function public.requeue_expired_tasks(integer) to service_role, worker;
 -- function public.revoke_access_token(token_id uuid) returns public.access_token plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.revoke_access_token(uuid) to authenticated, service_role;
+-- function public.set_queue_limit(max_queued integer DEFAULT NULL::integer, user_id uuid DEFAULT NULL::uuid) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.set_queue_limit(integer,uuid) to service_role;
 -- function public.sweep_tasks(max_tasks integer DEFAULT 20000) returns public.sweep_report plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.sweep_tasks(integer) to service_role, worker;
 -- function public.tick_ready_mark(whole boolean DEFAULT false) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp

@@ -39,9 +39,14 @@ var errNoDatabase = errors.New("DATABASE_URL is not set: give the database as po
 
 // Config is what a gateway needs.
 type Config struct {
-	DatabaseURL string // PostgreSQL, migrated
+	DatabaseURL string // PostgreSQL, migrated; the user is a member of the role authenticator and no more
 	StorageURL  string // as storage.Open takes it, e.g. file:///var/lib/darkroom/media
-	ServiceKey  string // the one key that callers must send, at least 16 characters
+	ServiceKey  string // opens everything; at least 16 characters
+	AnonKey     string // opaque and public, for apps before anybody signs in; may be ""
+	JWTSecret   string // signs access tokens, at least 32 characters; without it nobody signs in here
+	JWKS        string // where the public keys of another issuer's JWTs are, as identity.Settings has it; may be ""
+	JWTIssuer   string // what a JWT's iss must be; "" for anything
+	JWTAudience string // what a JWT's aud must contain; "" for anything
 	Log         *slog.Logger
 	// DrainNotice is how long /readyz says no before new connections are refused, so that a load balancer can look away.
 	DrainNotice time.Duration
@@ -50,10 +55,9 @@ type Config struct {
 // Server is the gateway. Its methods are safe for concurrent use.
 type Server struct {
 	pool     *pgxpool.Pool
-	db       *taskdb.DB
 	as       *identity.DB
 	bucket   *storage.Bucket
-	keyHash  [32]byte
+	verifier *identity.Verifier
 	log      *slog.Logger
 	notice   time.Duration
 	draining atomic.Bool
@@ -61,7 +65,7 @@ type Server struct {
 }
 
 // Open connects a gateway to its database and storage. It fails with one sentence when a setting is wrong, the database does not
-// answer, or migrations are pending, which it names. The caller closes it.
+// answer, its user may do more than a gateway needs, or migrations are pending, which it names. The caller closes it.
 func Open(ctx context.Context, config Config) (*Server, error) {
 	if len(config.ServiceKey) < minKeyBytes {
 		return nil, fmt.Errorf("DARKROOM_SERVICE_KEY needs at least %d characters: set it to a random text, such as the output of `openssl rand -hex 32`", minKeyBytes)
@@ -76,10 +80,22 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	pending, err := Pending(ctx, pool)
+	err = taskdb.CheckLogin(ctx, pool, "authenticator")
+	var pending []string
+	if err == nil {
+		pending, err = Pending(ctx, pool)
+	}
 	if err == nil && len(pending) > 0 {
 		err = fmt.Errorf("the database lacks migrations (%s): run `gateway migrate`", strings.Join(pending, ", "))
 	}
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	verifier, err := identity.NewVerifier(pool, identity.Settings{
+		ServiceKey: config.ServiceKey, AnonKey: config.AnonKey, JWTSecret: config.JWTSecret, JWKS: config.JWKS,
+		Issuer: config.JWTIssuer, Audience: config.JWTAudience, Log: config.Log,
+	})
 	if err != nil {
 		pool.Close()
 		return nil, err
@@ -90,7 +106,7 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		pool: pool, db: taskdb.New(pool), bucket: bucket, keyHash: hashKey(config.ServiceKey), log: config.Log, notice: config.DrainNotice,
+		pool: pool, bucket: bucket, verifier: verifier, log: config.Log, notice: config.DrainNotice,
 	}
 	if s.as, err = identity.New(ctx, pool); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -112,8 +128,8 @@ func (s *Server) routes() *echo.Echo {
 	e.IPExtractor = echo.ExtractIPDirect() // no proxy is trusted to name the client
 	e.HTTPErrorHandler = s.answerError
 
-	// Around everything, outermost first. CORS, when browsers may call, belongs before authorize: preflights carry no key.
-	e.Use(requestID, s.accessLog, s.recoverPanic, securityHeaders, limits, s.authorize)
+	// Around everything, outermost first. CORS, when browsers may call, belongs before the Verifier: preflights carry no key.
+	e.Use(requestID, s.accessLog, s.recoverPanic, securityHeaders, limits, s.verifier.Middleware(isOpen))
 
 	e.GET(pathHealth, s.health)
 	e.GET(pathReady, s.ready)
