@@ -193,6 +193,8 @@ create table darkroom.queue_room (
   constraint an_owner_may_queue_something CHECK ((max_queued > 0)),
   constraint queue_room_pkey PRIMARY KEY (owner_id)
 );
+CREATE TRIGGER audit AFTER INSERT ON darkroom.queue_room FOR EACH ROW WHEN ((new.max_queued IS NOT NULL)) EXECUTE FUNCTION darkroom.audit_change('queue_room', 'owner_id', 'max_queued');
+CREATE TRIGGER audit_limit AFTER UPDATE OF max_queued ON darkroom.queue_room FOR EACH ROW EXECUTE FUNCTION darkroom.audit_change('queue_room', 'owner_id', 'max_queued');
 comment on column darkroom.queue_room.max_queued is 'Null: what holds for everybody.';
 comment on column darkroom.queue_room.to_job_no is 'All of the owner''s tasks from from_job_no to here fit; null: count.';
 grant select on darkroom.queue_room to service_role;
@@ -203,6 +205,7 @@ create table darkroom.queue_settings (
   constraint queue_settings_only_row_check CHECK (only_row),
   constraint queue_settings_pkey PRIMARY KEY (only_row)
 );
+CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON darkroom.queue_settings FOR EACH ROW EXECUTE FUNCTION darkroom.audit_change('queue_settings', 'only_row', 'max_queued');
 grant select on darkroom.queue_settings to service_role;
 create unlogged table darkroom.rate_buckets (
   bucket bytea not null,
@@ -708,7 +711,7 @@ grant execute on function auth.uid() to anon, authenticated, service_role, worke
 -- function darkroom.caller_token() returns uuid plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.caller_worker(p_name text) returns text plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.check_params(p_type public.task_types, p_params jsonb) returns void plpgsql immutable set search_path=pg_catalog, pg_temp
--- function darkroom.check_queue_room(p_owner uuid, p_job_no bigint, p_refuse boolean) returns void plpgsql volatile set search_path=""
+-- function darkroom.check_queue_room(p_owner uuid, p_job_no bigint, p_refuse boolean) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.check_travel(p_n integer, p_images jsonb, p_frames jsonb, p_overlaps jsonb, p_seed jsonb) returns void plpgsql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.close_tasks(p_owner uuid, p_task uuid, p_status text, p_error text, p_outcome text) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.drop_from_queue(p_task public.tasks) returns void plpgsql volatile set search_path=pg_catalog, pg_temp

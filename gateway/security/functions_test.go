@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -19,7 +20,7 @@ type functionProbe struct {
 	refusal string   // a code that says no to strangers besides those of refusal()
 }
 
-var workersOfAll = []string{"A's worker", "worker of nobody", "trusted worker", "service"}
+var gatewayAlone = []string{"gateway's login"}
 
 // functions is the matrix. A function that is missing here fails TestS01. Trigger functions need no row: nobody may call one.
 var functions = map[string]functionProbe{
@@ -38,6 +39,7 @@ var functions = map[string]functionProbe{
 	"public.revoke_access_token": {call: "select revoke_access_token({token})", may: owners},
 	"public.create_user":         {call: "select create_user({a}, 'new@example.com')", may: service},
 	"public.grant_credits":       {call: "select grant_credits({a}, 5)", may: service},
+	"public.set_queue_limit":     {call: "select set_queue_limit(7, {a})", may: service},
 	"public.list_audit":          {call: "select list_audit({a})", may: service},
 
 	// for workers
@@ -70,13 +72,23 @@ var functions = map[string]functionProbe{
 	"public.erase_user":         {call: "select erase_user({a})", may: service},
 
 	// who calls; for the gateway
-	"auth.uid":            {call: "select auth.uid()", may: everyone, neutral: true},
-	"auth.jwt":            {call: "select auth.jwt()", may: everyone, neutral: true},
-	"auth.role":           {call: "select auth.role()", may: everyone, neutral: true},
-	"auth.token_id":       {call: "select auth.token_id()", may: everyone, neutral: true},
-	"auth.role_limits":    {call: "select auth.role_limits()", may: []string{"gateway's login"}, neutral: true},
-	"auth.login_fault":    {call: "select auth.login_fault()", may: []string{"A's worker", "B's worker", "worker of nobody", "trusted worker", "gateway's login"}, neutral: true},
-	"auth.identify_token": {call: "select auth.identify_token(sha256('x'))", may: []string{"gateway's login"}, neutral: true},
+	"auth.uid":         {call: "select auth.uid()", may: everyone, neutral: true},
+	"auth.jwt":         {call: "select auth.jwt()", may: everyone, neutral: true},
+	"auth.role":        {call: "select auth.role()", may: everyone, neutral: true},
+	"auth.token_id":    {call: "select auth.token_id()", may: everyone, neutral: true},
+	"auth.role_limits": {call: "select auth.role_limits()", may: gatewayAlone, neutral: true},
+	"auth.login_fault": {call: "select auth.login_fault()", may: []string{"A's worker", "B's worker", "worker of nobody", "trusted worker", "gateway's login"}, neutral: true},
+	// Sign-in, for the gateway alone: what it does for whom stands in gateway/auth.
+	"auth.credentials_of":    {call: "select auth.credentials_of('{canary}@example.com')", may: gatewayAlone},
+	"auth.account_of":        {call: "select auth.account_of({a})", may: gatewayAlone},
+	"auth.change_account":    {call: `select auth.change_account({a}, (select {session}::uuid), user_metadata => '{"new":"{canary}"}')`, may: gatewayAlone},
+	"auth.start_session":     {call: "select auth.start_session({a}, 'hash', sha256('a'))", may: gatewayAlone},
+	"auth.rotate_session":    {call: "select auth.rotate_session(sha256('refresh'), sha256('next'))", may: gatewayAlone},
+	"auth.end_sessions":      {call: "select auth.end_sessions({a}, {session}, 'global')", may: gatewayAlone},
+	"auth.sign_up":           {call: "select auth.sign_up('new@example.com', 'hash')", may: gatewayAlone, neutral: true},
+	"auth.take_tokens":       {call: "select auth.take_tokens(sha256('x'), 1, 1, 1)", may: gatewayAlone, neutral: true},
+	"auth.drop_full_buckets": {call: "select auth.drop_full_buckets()", may: gatewayAlone, neutral: true},
+	"auth.identify_token":    {call: "select auth.identify_token(sha256('x'))", may: gatewayAlone, neutral: true},
 }
 
 // internal lists the functions of the schema darkroom that somebody may call, and why: policies and views ask them.
@@ -172,6 +184,9 @@ func (l *lab) extra(tx pgx.Tx, call string, c caller) string {
 	call = strings.ReplaceAll(call, `{"running"}`, `"`+l.running.String()+`"`)
 	if !slices.Contains([]string{"A's worker", "B's worker", "worker of nobody"}, c.name) { // without a token the name is the id
 		call = strings.ReplaceAll(call, "{worker}", quoteText(value[string](l, "select id from workers where name = $1", workerOfA)))
+	}
+	if strings.Contains(call, "{session}") {
+		call = strings.ReplaceAll(call, "{session}", quote(value[uuid.UUID](l, "select id from darkroom.sessions where user_id = $1", l.a.id)))
 	}
 	one := func(sql string, args ...any) (id string) {
 		if err := tx.QueryRow(ctx, l.fill(sql), args...).Scan(&id); err != nil {

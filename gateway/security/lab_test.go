@@ -113,6 +113,9 @@ func newLab(t testing.TB) *lab {
 	l.generation = value[uuid.UUID](l, "select id from generations where source_task_id = $1", l.done)
 	l.link = value[uuid.UUID](l, "select id from shot_generations where generation_id = $1", l.generation)
 	l.exec("insert into generation_errors (owner_id, task_id, step, message) values ($1, $2, 'generation', $3)", l.a.id, l.failed, canary)
+	l.exec("insert into darkroom.credentials (user_id, email, password_hash, user_metadata) values ($1, $2, 'hash', jsonb_build_object('of', $3::text))",
+		l.a.id, canary+"@example.com", canary)
+	l.exec("with s as (insert into darkroom.sessions (user_id) values ($1) returning id) insert into darkroom.refresh_tokens (hash, session_id) select sha256('refresh'), s.id from s", l.a.id)
 	l.image(l.b)
 	return l
 }

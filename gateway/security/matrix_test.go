@@ -58,6 +58,12 @@ var tables = map[string]tableProbe{
 	"darkroom.lease_watch":         {rows: "true", sees: service},
 	"darkroom.task_events":         {rows: "owner_id = {a}", sees: service},
 	"darkroom.erasures":            {rows: "owner_id = {a}", sees: service, empty: true},
+	"darkroom.credentials":         {rows: "user_id = {a}"},
+	"darkroom.sessions":            {rows: "user_id = {a}"},
+	"darkroom.refresh_tokens":      {rows: "session_id in (select s.id from darkroom.sessions s where s.user_id = {a})"},
+	"darkroom.queue_room":          {rows: "owner_id = {a}", sees: service},
+	"darkroom.queue_settings":      {rows: "true", sees: service},
+	"darkroom.rate_buckets":        {rows: "true", sees: service, empty: true},
 	"darkroom.audit_log":           {rows: "target = {a}::text", sees: service},
 }
 
