@@ -506,7 +506,7 @@ create table public.task_types (
   constraint a_result_is_an_image_or_a_video CHECK ((result_type = ANY (ARRAY['image'::text, 'video'::text]))),
   constraint a_unit_price_needs_a_path CHECK (((unit_price = (0)::numeric) OR (unit_path IS NOT NULL))),
   constraint at_least_one_attempt CHECK ((max_attempts >= 1)),
-  constraint prices_are_not_negative CHECK (((base_price >= (0)::numeric) AND (unit_price >= (0)::numeric))),
+  constraint prices_are_not_negative CHECK (((base_price >= (0)::numeric) AND (unit_price >= (0)::numeric) AND (('NaN'::numeric <> base_price) AND ('NaN'::numeric <> unit_price)))),
   constraint task_types_pkey PRIMARY KEY (name)
 );
 CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON public.task_types FOR EACH ROW EXECUTE FUNCTION darkroom.audit_change('task_types', 'name', 'name', 'route', 'result_type', 'base_price', 'unit_price', 'unit_path', 'max_units', 'required_params', 'shot_id_paths', 'max_attempts', 'enabled');

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -281,4 +282,15 @@ func (l *lab) await(question string, args ...any) {
 			l.t.Fatalf("waited in vain: %s", strings.TrimSpace(question))
 		}
 	}
+}
+
+var anID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+
+// masked is all that a refusal says, with ids taken out.
+func masked(err error) string {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return fmt.Sprint(err)
+	}
+	return anID.ReplaceAllString(strings.Join([]string{pg.Code, pg.Message, pg.Detail, pg.Hint, pg.TableName, pg.ConstraintName}, "|"), "ID")
 }
