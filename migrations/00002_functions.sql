@@ -77,6 +77,110 @@ grant execute on function auth.credentials_of to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/auth/describe_api.sql
+-- What the schema public offers to requests, as JSON: {"tables": {name: {"columns": [{"name", "type", "default"}], "key": [column]}},
+-- "functions": [{"name", "args": [{"name", "type", "optional"}], "columns": [{"name", "type"}] or null, "set", "void", "volatile"}]}.
+-- columns of a function: those of the rows that it returns; null where it returns a value or nothing. Types and defaults are SQL, qualified.
+-- Left out are trigger functions, those with arguments that have no name, and the book-keeping of migrations. It tells nothing of what a role may
+-- use: the database decides that. For the gateway, which builds statements from these names only.
+create or replace function auth.describe_api()
+returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  with columns as (
+    select a.attrelid,
+      jsonb_agg(jsonb_build_object('name', a.attname, 'type', format_type(a.atttypid, null),
+        'default', case when a.attgenerated = '' then pg_get_expr(d.adbin, d.adrelid) end) order by a.attnum) as list
+    from pg_attribute a
+    join pg_class c on c.oid = a.attrelid and c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'c')
+    left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+    where a.attnum > 0 and not a.attisdropped
+    group by a.attrelid
+  ), tables as (
+    select c.relname, jsonb_build_object('columns', k.list, 'key', (
+        select coalesce(jsonb_agg(a.attname order by u.place), '[]')
+        from pg_constraint p, unnest(p.conkey) with ordinality u (attnum, place), pg_attribute a
+        where p.conrelid = c.oid and p.contype = 'p' and a.attrelid = c.oid and a.attnum = u.attnum)) as description
+    from pg_class c join columns k on k.attrelid = c.oid
+    where c.relkind in ('r', 'p', 'v') and c.relname !~ '^goose_'
+  ), arguments as (
+    select p.oid,
+      jsonb_agg(jsonb_build_object('name', u.name, 'type', format_type(u.type, null), 'optional', u.place > p.pronargs - p.pronargdefaults)
+        order by u.place) filter (where u.mode in ('i', 'b')) as list,
+      jsonb_agg(jsonb_build_object('name', u.name, 'type', format_type(u.type, null)) order by u.place)
+        filter (where u.mode in ('o', 'b', 't')) as results,
+      bool_and(u.name <> '') as named
+    from pg_proc p,
+      unnest(coalesce(p.proallargtypes, p.proargtypes::oid[]), p.proargmodes, p.proargnames) with ordinality w (type, given_mode, given_name, place),
+      lateral (select w.type, w.place, coalesce(w.given_mode, 'i') as mode, coalesce(w.given_name, '') as name) u
+    where p.pronamespace = 'public'::regnamespace
+    group by p.oid
+  ), functions as (
+    select jsonb_build_object('name', p.proname, 'args', coalesce(a.list, '[]'), 'columns', coalesce(a.results, k.list), 'set', p.proretset,
+      'void', p.prorettype = 'void'::regtype, 'volatile', p.provolatile = 'v') as description
+    from pg_proc p
+    join pg_type t on t.oid = p.prorettype
+    left join arguments a on a.oid = p.oid
+    left join columns k on k.attrelid = t.typrelid
+    where p.pronamespace = 'public'::regnamespace and p.prokind = 'f' and p.provariadic = 0 and coalesce(a.named, true)
+      and p.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype)
+      and (p.prorettype <> 'record'::regtype or a.results is not null)
+  )
+  select jsonb_build_object('tables', (select coalesce(jsonb_object_agg(t.relname, t.description), '{}') from tables t),
+    'functions', (select coalesce(jsonb_agg(f.description), '[]') from functions f))
+$$;
+comment on function auth.describe_api is 'Tables and functions of the schema public, for the gateway.';
+revoke all on function auth.describe_api from public;
+grant execute on function auth.describe_api to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/drop_child.sql
+-- Cancels one Queued task in the tree of an orchestrator that the caller's worker runs, and leaves the rest of the tree as it is: for a worker that
+-- made a child twice. public.cancel_task would end the tree. Returns the task as it was before. A task that is Cancelled already is returned as it is.
+-- Raises TD021 (no such child), TD023 (another unfinished task waits for it) and TD032 (it runs or has ended). For role worker.
+-- Writes tasks and the queue.
+create or replace function auth.drop_child(task_id uuid)
+returns setof public.tasks
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_owner uuid;
+  v_task public.tasks;
+begin
+  select t.owner_id into v_owner from public.tasks t
+  where t.id = drop_child.task_id and t.id = any (darkroom.tasks_of_worker()) and t.orchestrator_task_id is not null;
+  if not found then
+    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s in a tree that you run.', drop_child.task_id);
+  end if;
+  perform darkroom.lock_owner(v_owner);
+  select t.* into v_task from public.tasks t where t.id = drop_child.task_id for update;
+  if v_task.status = 'Cancelled' then
+    return next v_task;
+    return;
+  elsif v_task.status <> 'Queued' then
+    raise exception 'Task has ended' using errcode = 'TD032',
+      detail = format('Task %s is %s; only a Queued task can be dropped.', v_task.id, v_task.status), hint = 'Nothing was changed.';
+  elsif exists (select from darkroom.task_deps d where d.dep_id = v_task.id) then
+    raise exception 'Invalid dependency' using errcode = 'TD023', detail = format('Another task waits for task %s.', v_task.id),
+      hint = 'Drop that one first.';
+  end if;
+  update public.tasks t
+  set status = 'Cancelled', error_message = 'Dropped by the worker that made it.', run_after = null,
+      completed_at = clock_timestamp(), updated_at = clock_timestamp()
+  where t.id = v_task.id;
+  perform darkroom.drop_from_queue(v_task);
+  return next v_task;
+end
+$$;
+comment on function auth.drop_child is 'Cancels one Queued child that a worker made twice.';
+revoke all on function auth.drop_child from public;
+grant execute on function auth.drop_child to worker;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/drop_full_buckets.sql
 -- Forgets the buckets that are full, up to max_buckets of them: without a row they are as full as with one. Returns how many. Those that somebody
 -- takes from just now are left. For the gateway, every few minutes.
@@ -124,6 +228,33 @@ $$;
 comment on function auth.end_sessions is 'Ends sessions of a user.';
 revoke all on function auth.end_sessions from public;
 grant execute on function auth.end_sessions to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/give_back_task.sql
+-- Queues a task of the caller's again, with a failed attempt counted: for a worker of others that breaks down and says so. Failed, when its attempts
+-- are used up; otherwise it waits from 1 s to 60 s, as after fail_task. An orchestrator whose tree runs stays as it is, for its children wait for
+-- nobody. worker_name: only where that worker of the caller's holds it; null: whichever does. Returns the task. Raises TD021, TD031 and TD032 as
+-- fail_task does. For role worker. Writes what fail_task writes.
+create or replace function auth.give_back_task(task_id uuid, worker_name text, reason text)
+returns setof public.tasks
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_task public.tasks;
+begin
+  v_task := darkroom.lock_held_task(give_back_task.task_id, worker_name, null);
+  if not darkroom.has_live_children(v_task.id) then
+    v_task := darkroom.requeue_task(v_task, 'failed', left(coalesce(nullif(btrim(reason), ''), 'The worker gave no reason.'), 4000),
+      interval '1 second' * least(60, 2 ^ v_task.failed_attempts));
+  end if;
+  return next v_task;
+end
+$$;
+comment on function auth.give_back_task is 'Queues a task again for a worker that broke down.';
+revoke all on function auth.give_back_task from public;
+grant execute on function auth.give_back_task to worker;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -197,6 +328,27 @@ grant execute on function auth.login_fault to authenticator, worker;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/auth/note_worker.sql
+-- Adds to what a worker says of itself (workers.info), without a heartbeat: for one that reports that it broke down. note is a JSON object, whose
+-- keys replace those of the same name. Returns the worker; no row: the caller has none of that name. For role worker. Writes workers.
+create or replace function auth.note_worker(worker_name text, note jsonb)
+returns setof public.workers
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if jsonb_typeof(note) is distinct from 'object' then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = 'What a worker says of itself must be a JSON object.';
+  end if;
+  return query update public.workers w set info = w.info || note where w.id = darkroom.caller_worker(worker_name) returning w.*;
+end
+$$;
+comment on function auth.note_worker is 'Adds to what a worker says of itself.';
+revoke all on function auth.note_worker from public;
+grant execute on function auth.note_worker to worker;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/role.sql
 -- The role in the claims of this transaction, or null. Anybody may ask. Nothing of ours is decided by it: see darkroom.caller_owner.
 create or replace function auth.role()
@@ -253,7 +405,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  c_grace constant interval := '10 seconds';
+  c_grace constant interval := interval '10 seconds';
   v_session darkroom.sessions;
   v_used timestamptz;
 begin
@@ -422,6 +574,22 @@ $$;
 comment on function auth.uid is 'The user who is signed in.';
 revoke all on function auth.uid from public;
 grant execute on function auth.uid to anon, authenticated, worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/worker_id.sql
+-- The id of the caller's worker of that name; the name itself where the caller has none of that name. Workers that come with a token know
+-- themselves by name only, and so the REST door reads names in their filters on tasks.worker_id and workers.id. For role worker.
+create or replace function auth.worker_id(name text)
+returns text
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(darkroom.caller_worker(name), name)
+$$;
+comment on function auth.worker_id is 'Id of the caller''s worker of a name.';
+revoke all on function auth.worker_id from public;
+grant execute on function auth.worker_id to worker;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -2911,6 +3079,7 @@ begin
   delete from public.tasks t where t.id = any (v_tasks);
   delete from public.workers w
   where w.owner_id = v_user or w.token_id in (select k.id from darkroom.access_tokens k where k.owner_id = v_user);
+  delete from darkroom.queue_room r where r.owner_id = v_user;
   delete from darkroom.access_tokens k where k.owner_id = v_user;
   delete from public.projects p where p.owner_id = v_user;
   delete from public.users u where u.id = v_user;
@@ -3218,11 +3387,12 @@ begin
   )
   update public.tasks t set progress = m.progress, updated_at = clock_timestamp() from mine m where t.id = m.id;
 
-  -- Of tasks that this worker never held it learns nothing: they are lost, whether they exist or not.
+  -- With a token, a worker learns nothing of tasks that it never held: they are lost, whether they exist or not.
   return query
   select s.id, s.attempt,
-    case when t.status in ('Complete', 'Failed', 'Cancelled') and t.attempt = s.attempt and exists (
-           select from public.task_attempts a where a.task_id = t.id and a.attempt = t.attempt and a.worker_id = v_worker)
+    case when t.status in ('Complete', 'Failed', 'Cancelled') and t.attempt = s.attempt and (
+           darkroom.caller_token() is null or exists (
+             select from public.task_attempts a where a.task_id = t.id and a.attempt = t.attempt and a.worker_id = v_worker))
          then 'cancelled' else 'lost' end
   from (select darkroom.as_uuid(r -> 'task_id') as id, (r ->> 'attempt')::integer as attempt from jsonb_array_elements(running) r) s
   left join public.tasks t on t.id = s.id
@@ -4372,6 +4542,10 @@ drop function darkroom.account(uuid);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function auth.worker_id(text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function auth.uid();
 -- +goose StatementEnd
 
@@ -4404,6 +4578,10 @@ drop function auth.role();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function auth.note_worker(text,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function auth.login_fault();
 -- +goose StatementEnd
 
@@ -4416,11 +4594,23 @@ drop function auth.identify_token(bytea);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function auth.give_back_task(uuid,text,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function auth.end_sessions(uuid,uuid,text);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
 drop function auth.drop_full_buckets(integer);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.drop_child(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.describe_api();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
