@@ -1,6 +1,7 @@
 # Every target needs Go and nothing else. All paths are relative, so the checkout may lie in a folder with blanks.
 
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+CYCLONEDX := go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 
 # Leaves out of Google's storage client what only its gRPC transport uses: a quarter of each program, and a third of its memory when idle.
 export GOFLAGS := $(GOFLAGS) -tags=disable_grpc_modules
@@ -53,6 +54,10 @@ verify: ## Check that all generated files are current, then lint
 migration: ## Freeze what changed in sql/ into the next migration: make migration name=claim_skip_locked
 	@test -n '$(name)' || { echo 'Name the migration: make migration name=claim_skip_locked' >&2; exit 2; }
 	@go run ./migrations/snapshot -name '$(name)'
+
+.PHONY: sbom
+sbom: build ## Write bin/gateway.cdx.json and bin/workerd.cdx.json: what the programs are made of, in CycloneDX
+	@for program in gateway workerd; do $(CYCLONEDX) bin -json -output bin/$$program.cdx.json bin/$$program; done
 
 .PHONY: schema
 schema: ## Write sql/schema.sql anew

@@ -18,6 +18,8 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
+
+	"darkroom/sql/taskdb"
 )
 
 // FS holds Darkroom's migrations.
@@ -97,6 +99,10 @@ type Querier interface {
 }
 
 func withProvider(url string, files fs.FS, do func(*goose.Provider) error) error {
+	url, err := taskdb.WithTLS(url)
+	if err != nil {
+		return fmt.Errorf("migrating: %w", err)
+	}
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
 		return fmt.Errorf("migrating: the connection string: %w", err)
