@@ -1,7 +1,6 @@
 # Every target needs Go and nothing else. All paths are relative, so the checkout may lie in a folder with blanks.
 
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
-CYCLONEDX := go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 
 # Leaves out of Google's storage client what only its gRPC transport uses: a quarter of each program, and a third of its memory when idle.
 export GOFLAGS := $(GOFLAGS) -tags=disable_grpc_modules
@@ -56,8 +55,8 @@ migration: ## Freeze what changed in sql/ into the next migration: make migratio
 	@go run ./migrations/snapshot -name '$(name)'
 
 .PHONY: sbom
-sbom: build ## Write bin/gateway.cdx.json and bin/workerd.cdx.json: what the programs are made of, in CycloneDX
-	@for program in gateway workerd; do $(CYCLONEDX) bin -json -output bin/$$program.cdx.json bin/$$program; done
+sbom: build ## Write bin/*.sbom: the modules that the programs are made of, with versions and checksums
+	@for program in gateway workerd; do go version -m bin/$$program >bin/$$program.sbom; done
 
 .PHONY: schema
 schema: ## Write sql/schema.sql anew
