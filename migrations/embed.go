@@ -27,6 +27,9 @@ import (
 //go:embed *.sql
 var FS embed.FS
 
+// lockTimeout bounds how long a migration waits for a table: while it waits, everybody who comes later waits behind it. It fails then, and is tried again.
+const lockTimeout = "10s"
+
 // Up applies to the database at url (a direct connection, not one through a transaction pooler) those of the files that it lacks, each in
 // a transaction of its own. Several may do so at once: one works, the others wait for it, a second at a time and 5 minutes at most.
 //
@@ -107,6 +110,7 @@ func withProvider(url string, files fs.FS, do func(*goose.Provider) error) error
 	if err != nil {
 		return fmt.Errorf("migrating: the connection string: %w", err)
 	}
+	config.RuntimeParams["lock_timeout"] = lockTimeout
 	failed := &failedStatement{}
 	config.Tracer = failed
 	db := stdlib.OpenDB(*config)

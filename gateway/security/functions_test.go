@@ -20,7 +20,10 @@ type functionProbe struct {
 	refusal string   // a code that says no to strangers besides those of refusal()
 }
 
-var gatewayAlone = []string{"gateway's login"}
+var (
+	workersOfAll = []string{"A's worker", "worker of nobody", "trusted worker", "service"}
+	gatewayAlone = []string{"gateway's login"}
+)
 
 // functions is the matrix. A function that is missing here fails TestS01. Trigger functions need no row: nobody may call one.
 var functions = map[string]functionProbe{

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"darkroom/gateway/problem"
+	"darkroom/sql/localpg/install"
 	"darkroom/sql/taskdb"
 )
 
@@ -225,10 +227,14 @@ func TestS36DependenciesArePinned(t *testing.T) {
 
 // TestS37MigrationsAreSafe: "Migrations pass squawk; a lock timeout is set; no long exclusive lock at 1 M rows." Each statement of the migrations either makes
 // something new or changes what the same migration made: so none waits for a lock of somebody's, or rewrites a table that has rows. From the first release
-// on, a migration that changes a table of an older one begins with a lock_timeout, makes indexes concurrently and validates constraints on their own.
+// on, a migration that changes a table of an older one says so with a lock_timeout of its own, makes indexes concurrently and validates constraints on their
+// own. All migrations run with a lock_timeout of 10 s (migrations.Up).
 func TestS37MigrationsAreSafe(t *testing.T) {
 	t.Parallel()
 	none(t, migrationFindings(sqlFiles(t)))
+	if !strings.Contains(read(t, "migrations/embed.go"), `RuntimeParams["lock_timeout"] = lockTimeout`) {
+		t.Error("migrations wait for locks as long as it takes")
+	}
 	for broken, sql := range map[string]string{
 		"a column that rewrites":  "alter table public.older add column x int not null default random();",
 		"an index that locks":     "create index x on public.older (y);",
@@ -268,6 +274,48 @@ func migrationFindings(files map[string]string) (findings []string) {
 		}
 	}
 	return findings
+}
+
+// squawk is the linter that S37 names.
+var squawk = install.Package{
+	Name: "@squawk-cli/linux-x64", Version: "2.66.0",
+	Integrity: "sha512-p5Wq5BIcDGujJpmub3hiULkiEYnwI7FPdXaWMjCwoYQvN5RI79EniI95ws10lLXxcgbN/LdnYD+asaRiHuINsw==",
+}
+
+// TestS37SquawkFindsNothing runs squawk over the migrations. Excluded are: the timeouts, which migrations.Up sets for the connection; int columns, which are
+// counts that stay small; and DROP TABLE, which stands in the Down parts alone (the test above).
+func TestS37SquawkFindsNothing(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
+		t.Skip("squawk is pinned for Linux on x86-64 only")
+	}
+	folder, err := squawk.Fetch(t.Context(), nil)
+	if err != nil && os.Getenv("DARKROOM_REQUIRE_SQUAWK") != "1" {
+		t.Skipf("squawk cannot be had: %v", err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(root, "migrations", "*.sql"))
+	if err != nil || len(files) < 4 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	lint := func(files ...string) (string, error) {
+		out, err := exec.Command(filepath.Join(folder, "bin", "squawk"), append([]string{
+			"--assume-in-transaction", "--pg-version", "15",
+			"--exclude", "require-lock-timeout,require-statement-timeout,prefer-bigint-over-int,ban-drop-table",
+		}, files...)...).CombinedOutput()
+		return string(out), err
+	}
+	if out, err := lint(files...); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	bad := filepath.Join(t.TempDir(), "bad.sql")
+	if err := os.WriteFile(bad, []byte("alter table t alter column c type bigint;\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := lint(bad); err == nil {
+		t.Errorf("squawk finds nothing in a bad migration: %s", out)
+	}
 }
 
 // testsOf returns the names of the test functions of a package's folder.
