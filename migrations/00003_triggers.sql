@@ -32,7 +32,7 @@ create trigger log_credits after insert on public.credit_ledger
 
 -- Who changed what only the service may change.
 create trigger audit after insert or update or delete on public.users
-  for each row execute function darkroom.audit_change('users', 'id', 'id');
+  for each row execute function darkroom.audit_change('users', 'id', 'id', 'storage_quota');
 create trigger audit after insert or update or delete on darkroom.access_tokens
   for each row execute function darkroom.audit_change('access_tokens', 'id', 'owner_id', 'scope', 'expires_at', 'revoked_at');
 create trigger audit after insert or update or delete on public.task_types

@@ -649,7 +649,7 @@ create table public.users (
   constraint a_quota_is_not_negative CHECK ((storage_quota >= 0)),
   constraint users_pkey PRIMARY KEY (id)
 );
-CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON public.users FOR EACH ROW EXECUTE FUNCTION darkroom.audit_change('users', 'id', 'id');
+CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON public.users FOR EACH ROW EXECUTE FUNCTION darkroom.audit_change('users', 'id', 'id', 'storage_quota');
 alter table public.users enable row level security, force row level security;
 create policy internal on public.users as permissive for all to current_user using true with check true;
 create policy own on public.users as permissive for select to authenticated using (id = ( SELECT auth.uid() AS uid));

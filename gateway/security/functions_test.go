@@ -22,6 +22,7 @@ type functionProbe struct {
 
 var (
 	workersOfAll = []string{"A's worker", "worker of nobody", "trusted worker", "service"}
+	allWorkers   = []string{"A's worker", "B's worker", "worker of nobody", "trusted worker"}
 	gatewayAlone = []string{"gateway's login"}
 )
 
@@ -89,12 +90,26 @@ var functions = map[string]functionProbe{
 	"public.erase_user":         {call: "select erase_user({a})", may: service},
 
 	// who calls; for the gateway
-	"auth.uid":         {call: "select auth.uid()", may: everyone, neutral: true},
-	"auth.jwt":         {call: "select auth.jwt()", may: everyone, neutral: true},
-	"auth.role":        {call: "select auth.role()", may: everyone, neutral: true},
-	"auth.token_id":    {call: "select auth.token_id()", may: everyone, neutral: true},
-	"auth.role_limits": {call: "select auth.role_limits()", may: gatewayAlone, neutral: true},
-	"auth.login_fault": {call: "select auth.login_fault()", may: []string{"A's worker", "B's worker", "worker of nobody", "trusted worker", "gateway's login"}, neutral: true},
+	"auth.uid":            {call: "select auth.uid()", may: everyone, neutral: true},
+	"auth.jwt":            {call: "select auth.jwt()", may: everyone, neutral: true},
+	"auth.role":           {call: "select auth.role()", may: everyone, neutral: true},
+	"auth.token_id":       {call: "select auth.token_id()", may: everyone, neutral: true},
+	"auth.role_limits":    {call: "select auth.role_limits()", may: gatewayAlone, neutral: true},
+	"auth.login_fault":    {call: "select auth.login_fault()", may: []string{"A's worker", "B's worker", "worker of nobody", "trusted worker", "gateway's login"}, neutral: true},
+	"auth.drop_child":     {call: "select auth.drop_child({stitch})", may: []string{"A's worker"}},
+	"auth.give_back_task": {call: "select auth.give_back_task({running}, null, 'no')", may: []string{"A's worker", "trusted worker"}},
+	"auth.holds_attempt":  {call: "select auth.holds_attempt({a}, {running}, 1)", may: allWorkers, neutral: true},
+	"auth.note_worker":    {call: `select auth.note_worker({worker}, '{"of":"{canary}"}')`, may: []string{"A's worker", "trusted worker"}, scoped: true},
+	"auth.worker_id":      {call: "select auth.worker_id('x')", may: allWorkers, neutral: true},
+
+	// Storage and REST, for the gateway alone: who may reach which key stands in gateway/objects.
+	"auth.begin_upload":      {call: "select auth.begin_upload({a} || '/new.png', 1, 1, '1 minute')", may: gatewayAlone},
+	"auth.finish_upload":     {call: "select auth.finish_upload({a} || '/new.png', gen_random_uuid(), 1)", may: gatewayAlone, neutral: true},
+	"auth.describe_uploads":  {call: "select auth.describe_uploads(array[{a} || '/{canary}.png'])", may: gatewayAlone},
+	"auth.uncounted_uploads": {call: "select auth.uncounted_uploads(array[{a} || '/other.png'])", may: gatewayAlone},
+	"auth.lapsed_uploads":    {call: "select auth.lapsed_uploads()", may: gatewayAlone, neutral: true},
+	"auth.describe_api":      {call: "select auth.describe_api()", may: gatewayAlone, neutral: true},
+
 	// Sign-in, for the gateway alone: what it does for whom stands in gateway/auth.
 	"auth.credentials_of":    {call: "select auth.credentials_of('{canary}@example.com')", may: gatewayAlone},
 	"auth.account_of":        {call: "select auth.account_of({a})", may: gatewayAlone},
@@ -217,7 +232,7 @@ func (l *lab) extra(tx pgx.Tx, call string, c caller) string {
 	if strings.Contains(call, "{erased}") {
 		call = strings.ReplaceAll(call, "{erased}", one("select user_id::text from erase_user((create_user(null, null)).id)"))
 	}
-	if strings.Contains(call, "{travel}") {
+	if strings.Contains(call, "{travel}") || strings.Contains(call, "{stitch}") {
 		id := one(`select id::text from create_task({project}, task_type => 'travel_orchestrator', params =>
 			'{"orchestrator_details":{"num_new_segments_to_generate":1,"input_image_paths_resolved":["a","b"]}}')`)
 		if _, err := tx.Exec(ctx, "set constraints all immediate"); err != nil {
@@ -230,6 +245,9 @@ func (l *lab) extra(tx pgx.Tx, call string, c caller) string {
 			}
 		}
 		call = strings.ReplaceAll(call, "{travel}", id)
+		if strings.Contains(call, "{stitch}") {
+			call = strings.ReplaceAll(call, "{stitch}", one("select id::text from expand_travel_orchestrator("+id+", "+holder+", 1) where task_type = 'travel_stitch'"))
+		}
 	}
 	return call
 }

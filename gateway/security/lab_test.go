@@ -117,6 +117,7 @@ func newLab(t testing.TB) *lab {
 	l.exec("insert into darkroom.credentials (user_id, email, password_hash, user_metadata) values ($1, $2, 'hash', jsonb_build_object('of', $3::text))",
 		l.a.id, canary+"@example.com", canary)
 	l.exec("with s as (insert into darkroom.sessions (user_id) values ($1) returning id) insert into darkroom.refresh_tokens (hash, session_id) select sha256('refresh'), s.id from s", l.a.id)
+	l.exec("insert into darkroom.uploads (key, owner_id, bytes) values ($1, $2, 1)", l.a.id.String()+"/"+canary+".png", l.a.id)
 	l.image(l.b)
 	return l
 }

@@ -64,7 +64,7 @@ func plantedFindings(l *lab) (findings []string) {
 			l.must(err)
 			become(l.t, inner, c)
 			call := l.fill(strings.NewReplacer("NAME", quoteText(workerName(c)), `{"running"}`, `"`+l.running.String()+`"`,
-				"{waiting}", "{running}", "{travel}", "{running}", "{session}", "{running}", "{erased}", "{b}").Replace(probe.call))
+				"{waiting}", "{running}", "{travel}", "{running}", "{session}", "{running}", "{erased}", "{b}", "{stitch}", "{queued}").Replace(probe.call))
 			// The caller's own words are resolved by the caller's own path: name ours in full.
 			call = strings.NewReplacer("::new_task", "::public.new_task", "::completion", "::public.completion", "::uuid", "::pg_catalog.uuid").Replace(
 				strings.Replace(call, strings.TrimPrefix(name, "public.")+"(", name+"(", 1),
