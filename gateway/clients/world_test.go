@@ -1,0 +1,136 @@
+package clients_test
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"darkroom/sql/taskdb"
+	"darkroom/sql/taskdbtest"
+)
+
+// person is a user with a project, a shot and credits.
+type person struct {
+	caller
+	id, project, shot string
+}
+
+// world is a database with three users: Ada and Bob have 100 credits, Cleo has none.
+type world struct {
+	t              *testing.T
+	pg             *taskdbtest.DB
+	db             *taskdb.DB // as the superuser
+	ada, bob, cleo person
+}
+
+// Callers that are no user of this database.
+var (
+	nobody  = caller{name: "nobody", role: "anon"}
+	service = caller{name: "service", role: "service_role"}
+	// machine is a worker that is trusted with everybody's tasks: it logs in to the database. By HTTP the service key does the same.
+	machine = caller{name: "machine", role: "worker"}
+)
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, pg: taskdbtest.New(t)}
+	w.db = taskdb.New(w.pg.Pool)
+	w.ada, w.bob, w.cleo = w.person("ada", 100), w.person("bob", 100), w.person("cleo", 0)
+	return w
+}
+
+func (w *world) person(name string, credits int64) person {
+	w.t.Helper()
+	ctx, id := w.t.Context(), uuid.New()
+	_, err := w.db.CreateUser(ctx, id, name+"@example.com")
+	must(w.t, err)
+	if credits > 0 {
+		_, err = w.db.GrantCredits(ctx, id, taskdb.WholeCredits(credits), "", "")
+		must(w.t, err)
+	}
+	project, err := w.db.CreateProject(ctx, id, name)
+	must(w.t, err)
+	shot, err := w.db.CreateShot(ctx, project.ID, name)
+	must(w.t, err)
+	claims := mustJSON(args{"role": "authenticated", "sub": id, "email": name + "@example.com"})
+	return person{caller{name: name, role: "authenticated", claims: claims}, id.String(), project.ID.String(), shot.ID.String()}
+}
+
+// tokenOf makes a personal access token of a scope for a user ("": of nobody) and returns who calls with it.
+func (w *world) tokenOf(name, scope, user string) caller {
+	w.t.Helper()
+	owner := uuid.Nil
+	if user != "" {
+		owner = uuid.MustParse(user)
+	}
+	token, err := w.db.CreateAccessToken(w.t.Context(), scope, name, 0, owner)
+	must(w.t, err)
+	hash := sha256.Sum256([]byte(token.Token))
+	var claims json.RawMessage
+	must(w.t, w.pg.Pool.QueryRow(w.t.Context(), "select auth.identify_token($1)", hash[:]).Scan(&claims))
+	role := "authenticated"
+	if scope == "worker" {
+		role = "worker"
+	}
+	return caller{name: name, role: role, claims: claims, bearer: token.Token}
+}
+
+// admin changes the database behind everybody's back, as time does.
+func (w *world) admin(sql string, with ...any) {
+	w.t.Helper()
+	_, err := w.pg.Pool.Exec(w.t.Context(), sql, with...)
+	must(w.t, err)
+}
+
+// login makes a role that may log in, as sql/README.md says under "Connect an app", and returns a pool of its connections.
+func (w *world) login(options, memberOf string) *pgxpool.Pool {
+	w.t.Helper()
+	name, password := "test_"+strings.ToLower(rand.Text()), rand.Text()
+	w.admin("create role " + name + " login password '" + password + "' " + options)
+	w.admin("grant " + memberOf + " to " + name)
+	address, err := url.Parse(w.pg.URL)
+	must(w.t, err)
+	address.User = url.UserPassword(name, password)
+	pool, err := taskdb.OpenPool(w.t.Context(), address.String())
+	must(w.t, err)
+	w.t.Cleanup(func() {
+		pool.Close()
+		_, err := w.pg.Pool.Exec(context.WithoutCancel(w.t.Context()), "drop role "+name)
+		must(w.t, err)
+	})
+	return pool
+}
+
+func (w *world) healthy() {
+	w.t.Helper()
+	faults, err := w.db.InvariantViolations(w.t.Context())
+	if err != nil || len(faults) > 0 {
+		w.t.Errorf("invariant_violations: %v, %v", faults, err)
+	}
+}
+
+func (w *world) sqlDoor() door {
+	logins := map[string]*pgxpool.Pool{}
+	for _, role := range []string{"anon", "authenticated", "worker", "service_role"} {
+		logins[role] = w.login("", role)
+	}
+	return &sqlDoor{logins}
+}
+
+func (w *world) goDoor() door {
+	return &goDoor{w.login("noinherit", "anon, authenticated, worker, service_role")}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
