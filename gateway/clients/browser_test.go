@@ -81,31 +81,24 @@ func TestUnmodifiedClientsInChromium(t *testing.T) {
 // browse opens the page in a browser of its own and returns what the suite reported.
 func browse(t *testing.T, program, address string) []result {
 	t.Helper()
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(program), chromedp.UserDataDir(t.TempDir()))
+	options := []chromedp.ExecAllocatorOption{chromedp.ExecPath(program)}
 	if os.Geteuid() == 0 {
 		options = append(options, chromedp.NoSandbox) // it refuses to run as root in its sandbox
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), suiteTimeout)
 	defer cancel()
-	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
+	ctx, cancel = chromedp.NewContext(ctx, chromedp.WithAllocatorOptions(options...))
 	defer cancel()
-	ctx, cancel = chromedp.NewContext(ctx)
-	defer cancel()
-	var said []byte
-	err := chromedp.Run(ctx,
-		chromedp.Navigate(address),
-		chromedp.Poll(`window.ended`, nil, chromedp.WithPollingTimeout(suiteTimeout)),
-		chromedp.Evaluate(`JSON.stringify(window.results)`, &said),
-	)
-	if err != nil {
-		t.Fatalf("the browser: %v", err)
-	}
-	var text string
-	must(t, json.Unmarshal(said, &text))
+	must(t, chromedp.Do(ctx, chromedp.Navigate(address)))
+	// By time, not by frames: a page in the background has none.
+	_, err := chromedp.Run(ctx, chromedp.Poll[bool](`window.ended`, chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(0)))
+	must(t, err)
+	said, err := chromedp.Run(ctx, chromedp.Evaluate[string](`JSON.stringify(window.results)`))
+	must(t, err)
 	var results []result
-	must(t, json.Unmarshal([]byte(text), &results))
+	must(t, json.Unmarshal([]byte(said), &results))
 	if len(results) == 0 || !results[len(results)-1].End {
-		t.Fatalf("the suite ended early: %s", text)
+		t.Fatalf("the suite ended early: %s", said)
 	}
 	return results[:len(results)-1]
 }

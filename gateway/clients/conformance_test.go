@@ -19,9 +19,12 @@ import (
 var doors = []struct {
 	name string
 	open func(w *world) door
+	part bool // its rows need not have all columns
 }{
-	{"sql", (*world).sqlDoor},
-	{"go", (*world).goDoor},
+	{"sql", (*world).sqlDoor, false},
+	{"go", (*world).goDoor, false},
+	{"http", func(w *world) door { return &httpDoor{w.gateway()} }, false},
+	{"functions", func(w *world) door { return &functionsDoor{httpDoor{w.gateway()}} }, true},
 }
 
 // step is a call and what came of it, with names in place of what differs from run to run.
@@ -152,6 +155,18 @@ func (s step) String() string {
 	return fmt.Sprintf("%d. %s: %s -> %s", s.place, s.who, s.function, answer)
 }
 
+// keepColumnsOf leaves those columns in the rows that the other's have too.
+func (s *step) keepColumnsOf(other step) {
+	rows := make([]row, len(s.rows))
+	for i, r := range s.rows {
+		rows[i] = maps.Clone(r)
+		if i < len(other.rows) {
+			maps.DeleteFunc(rows[i], func(column string, _ any) bool { _, has := other.rows[i][column]; return !has })
+		}
+	}
+	s.rows = rows
+}
+
 // TestAllDoorsAnswerAlike runs every scenario at every door, each on a database of its own.
 func TestAllDoorsAnswerAlike(t *testing.T) {
 	t.Parallel()
@@ -174,7 +189,7 @@ func TestAllDoorsAnswerAlike(t *testing.T) {
 					t.Fatal("a door failed") // it has said why
 				}
 				for i, at := range doors[1:] {
-					compare(t, at.name, told[0], told[i+1])
+					compare(t, at.name, told[0], told[i+1], at.part)
 				}
 				mu.Lock()
 				defer mu.Unlock()
@@ -208,12 +223,15 @@ func newScript(t *testing.T, open func(*world) door) *script {
 	}}
 }
 
-func compare(t *testing.T, name string, want, got []step) {
+func compare(t *testing.T, name string, want, got []step, part bool) {
 	t.Helper()
 	if len(want) != len(got) {
 		t.Fatalf("%s: %d steps, want %d", name, len(got), len(want))
 	}
 	for i := range want {
+		if part {
+			want[i].keepColumnsOf(got[i])
+		}
 		if want[i].String() != got[i].String() {
 			t.Errorf("%s:\n got %s\nwant %s", name, got[i], want[i])
 		}
