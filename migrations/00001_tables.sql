@@ -89,6 +89,14 @@ comment on column darkroom.access_tokens.prefix is 'Its first characters, for pe
 comment on column darkroom.access_tokens.hash is 'SHA-256. The token has 244 random bits, so that nothing slower is needed.';
 create index access_tokens_by_owner on darkroom.access_tokens (owner_id, created_at desc);
 
+-- Users whose rows are gone and whose files are being deleted.
+create table darkroom.erasures (
+  owner_id uuid primary key,
+  requested_at timestamptz not null default clock_timestamp(),
+  swept_at timestamptz
+);
+comment on column darkroom.erasures.swept_at is 'When their files were last looked for and deleted; null: not yet.';
+
 -- What can be asked for: data, not code ----------------------------------------------------------
 
 create table public.task_types (
@@ -401,6 +409,28 @@ comment on table darkroom.task_events is
 comment on column darkroom.task_events.data is 'INSERT: the row. UPDATE: the columns that can change. DELETE: the row as it was.';
 create index task_events_by_row on darkroom.task_events (row_id, id);
 
+-- Who changed what only the service may change: users, tokens, prices, tools, granted credits. Triggers write it, and refuse every change to it.
+-- No foreign keys: it outlives what it tells of.
+create table darkroom.audit_log (
+  id bigint generated always as identity primary key,
+  created_at timestamptz not null default clock_timestamp(),
+  login text not null,
+  role text not null,
+  subject uuid,
+  token_id uuid,
+  act text not null,
+  object text not null,
+  target text not null,
+  details jsonb not null,
+  constraint act_is_insert_update_or_delete check (act in ('INSERT', 'UPDATE', 'DELETE'))
+);
+comment on table darkroom.audit_log is 'Append-only: who changed users, tokens, prices and tools, and who granted credits.';
+comment on column darkroom.audit_log.login is 'The database login: the gateway''s, or a person''s.';
+comment on column darkroom.audit_log.role is 'The role as which it was done.';
+comment on column darkroom.audit_log.subject is 'The user in the claims, if any.';
+comment on column darkroom.audit_log.details is 'INSERT, DELETE: the row, without secrets and addresses of people. UPDATE: what became of the columns that changed.';
+create index audit_log_by_target on darkroom.audit_log (target, id desc);
+
 -- Shapes that functions take and return -----------------------------------------------------------
 
 create type public.new_access_token as (id uuid, token text, scope text, label text, expires_at timestamptz);
@@ -431,12 +461,25 @@ create type public.credit_account as (owner_id uuid, balance numeric, held numer
 create type public.dependency_output as (
   ordinal integer, task_id uuid, task_type text, output_location text, params jsonb, metadata jsonb
 );
+create type public.erasure as (user_id uuid, requested_at timestamptz, swept_at timestamptz);
 create type public.sweep_report as (checked integer, repaired integer, admitted integer);
+create type public.audit_entry as (
+  id bigint, created_at timestamptz, login text, role text, subject uuid, token_id uuid, act text, object text, target text, details jsonb
+);
 
 -- +goose Down
 drop schema auth cascade;
 drop schema darkroom cascade;
 drop table public.generation_errors, public.shot_generations, public.generations, public.credit_ledger, public.workers,
   public.task_attempts, public.tasks, public.tools, public.task_types, public.shots, public.projects, public.users cascade;
-drop type public.new_task, public.completion, public.completion_result, public.heartbeat_verdict, public.credit_account,
-  public.dependency_output, public.sweep_report, public.new_access_token, public.access_token;
+drop type public.new_task;
+drop type public.completion;
+drop type public.completion_result;
+drop type public.heartbeat_verdict;
+drop type public.credit_account;
+drop type public.dependency_output;
+drop type public.sweep_report;
+drop type public.audit_entry;
+drop type public.new_access_token;
+drop type public.access_token;
+drop type public.erasure;

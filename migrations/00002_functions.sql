@@ -38,7 +38,7 @@ grant execute on function auth.identify_token to authenticator;
 create or replace function auth.jwt()
 returns jsonb
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   -- After a transaction that set it, the setting is '' and not null.
   select nullif(current_setting('request.jwt.claims', true), '')::jsonb
@@ -49,12 +49,36 @@ grant execute on function auth.jwt to anon, authenticated, worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/auth/login_fault.sql
+-- Why the login of this connection must not be a gateway's or a worker's: it could pass by the rules, and then row security and grants protect nobody.
+-- Null when nothing is wrong. Only those who are members of authenticator or worker may ask, and who owns the function.
+create or replace function auth.login_fault()
+returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when r.rolsuper then 'it is a superuser'
+    when r.rolbypassrls then 'it bypasses row security'
+    when r.rolcreaterole then 'it may make roles'
+    when exists (select from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and pg_has_role(session_user, c.relowner, 'member'))
+      then 'it owns tables'
+    when pg_has_role(session_user, 'service_role', 'usage') then 'it is the service without having to say so'
+  end
+  from pg_roles r where r.rolname = session_user
+$$;
+comment on function auth.login_fault is 'Why the login of this connection must not be a gateway''s or a worker''s.';
+revoke all on function auth.login_fault from public;
+grant execute on function auth.login_fault to authenticator, worker;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/role.sql
 -- The role in the claims of this transaction, or null. Anybody may ask. Nothing of ours is decided by it: see darkroom.caller_owner.
 create or replace function auth.role()
 returns text
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role'
 $$;
@@ -96,7 +120,7 @@ grant execute on function auth.role_limits to authenticator;
 create or replace function auth.token_id()
 returns uuid
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'token_id', '')::uuid
 $$;
@@ -111,7 +135,7 @@ grant execute on function auth.token_id to anon, authenticated, worker, service_
 create or replace function auth.uid()
 returns uuid
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub', '')::uuid
 $$;
@@ -126,7 +150,7 @@ grant execute on function auth.uid to anon, authenticated, worker, service_role;
 create or replace function darkroom.account(p_owner uuid)
 returns public.credit_ledger
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_entry public.credit_ledger;
@@ -148,7 +172,7 @@ create or replace function darkroom.append_ledger(
   p_idempotency_key text default null, p_note text default null)
 returns public.credit_ledger
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_before public.credit_ledger;
@@ -179,7 +203,7 @@ revoke all on function darkroom.append_ledger from public;
 create or replace function darkroom.as_uuid(p_value jsonb)
 returns uuid
 language sql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select case when t.v ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then t.v::uuid end
   from (select case jsonb_typeof(p_value)
@@ -189,6 +213,35 @@ as $$
 $$;
 comment on function darkroom.as_uuid is 'The uuid in a JSON value, or null; never an error.';
 revoke all on function darkroom.as_uuid from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/audit_change.sql
+-- Trigger after insert, update or delete on what only the service changes: who did it goes to darkroom.audit_log, in the same transaction.
+-- Arguments: the table, the column that names the row, and the columns to be noted, none of which holds a secret or an address of a person.
+-- An update that changes none of them is not noted.
+create or replace function darkroom.audit_change()
+returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_old jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) end;
+  v_new jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) end;
+  v_details jsonb;
+begin
+  select jsonb_object_agg(c.name, coalesce(v_new, v_old) -> c.name) into v_details from unnest(tg_argv[2:]) c (name)
+  where v_old is null or v_new is null or v_old -> c.name is distinct from v_new -> c.name;
+  if v_details is not null or tg_op <> 'UPDATE' then
+    insert into darkroom.audit_log (login, role, subject, token_id, act, object, target, details)
+    values (session_user, coalesce(nullif(current_setting('role'), 'none'), session_user), auth.uid(), auth.token_id(),
+            tg_op, tg_argv[0], coalesce(v_new, v_old) ->> tg_argv[1], coalesce(v_details, '{}'));
+  end if;
+  return null;
+end
+$$;
+comment on function darkroom.audit_change is 'Notes in the audit log who changed a row.';
+revoke all on function darkroom.audit_change from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -274,7 +327,7 @@ revoke all on function darkroom.caller_worker from public;
 create or replace function darkroom.check_params(p_type public.task_types, p_params jsonb)
 returns void
 language plpgsql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_max_bytes constant integer := 1048576;
@@ -315,7 +368,7 @@ revoke all on function darkroom.check_params from public;
 create or replace function darkroom.check_travel(p_n integer, p_images jsonb, p_frames jsonb, p_overlaps jsonb, p_seed jsonb)
 returns void
 language plpgsql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_wrong text;
@@ -352,7 +405,7 @@ revoke all on function darkroom.check_travel from public;
 create or replace function darkroom.close_tasks(p_owner uuid, p_task uuid, p_status text, p_error text, p_outcome text)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_seeds uuid[] := array[p_task];
@@ -414,7 +467,7 @@ revoke all on function darkroom.close_tasks from public;
 create or replace function darkroom.drop_from_queue(p_task public.tasks)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_row darkroom.task_ready;
@@ -449,7 +502,7 @@ revoke all on function darkroom.drop_from_queue from public;
 create or replace function darkroom.end_attempt(p_task public.tasks, p_outcome text, p_error text default null)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into public.task_attempts (owner_id, task_id, attempt, worker_id, claimed_at, outcome, error)
@@ -468,12 +521,16 @@ revoke all on function darkroom.end_attempt from public;
 -- +goose StatementBegin
 -- sql/internal/ensure_user.sql
 -- Makes sure that the user who is signed in has a row: the first thing that somebody does whose token another service issued.
+-- Raises TD080 (the user was erased lately).
 create or replace function darkroom.ensure_user(p_user uuid)
 returns void
-language sql volatile
-set search_path = ''
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
 as $$
-  insert into public.users (id, email) values (p_user, case when p_user = auth.uid() then auth.jwt() ->> 'email' end) on conflict do nothing
+begin
+  insert into public.users (id, email) values (p_user, case when p_user = auth.uid() then auth.jwt() ->> 'email' end) on conflict do nothing;
+  perform darkroom.refuse_erased(p_user);  -- afterwards: the insert has waited for an erasure that was going on
+end
 $$;
 comment on function darkroom.ensure_user is 'Makes a row for a user who signs in by another service.';
 revoke all on function darkroom.ensure_user from public;
@@ -513,7 +570,7 @@ revoke all on function darkroom.file_new_task from public;
 create or replace function darkroom.file_task(p_task public.tasks)
 returns text
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_window constant integer := 16;
@@ -652,7 +709,7 @@ revoke all on function darkroom.fill_shot_generation from public;
 create or replace function darkroom.find_shot(p_task public.tasks, p_paths text[])
 returns uuid
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_path text;
@@ -688,7 +745,7 @@ revoke all on function darkroom.find_shot from public;
 create or replace function darkroom.finish_orchestrator(p_child public.tasks)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_before public.tasks;
@@ -733,7 +790,7 @@ revoke all on function darkroom.finish_orchestrator from public;
 create or replace function darkroom.fold_events(p_data jsonb[])
 returns jsonb
 language plpgsql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_row jsonb := jsonb_build_object();
@@ -756,7 +813,7 @@ grant execute on function darkroom.fold_events to service_role;
 create or replace function darkroom.has_live_children(p_task uuid)
 returns boolean
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select exists (select from public.tasks c
                  where c.orchestrator_task_id = p_task and c.status in ('Queued', 'In Progress'))
@@ -771,7 +828,7 @@ revoke all on function darkroom.has_live_children from public;
 create or replace function darkroom.insert_generation(p_task public.tasks, p_type text)
 returns uuid
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_id uuid;
@@ -796,7 +853,7 @@ revoke all on function darkroom.insert_generation from public;
 create or replace function darkroom.lease_end(p_task public.tasks, p_worker public.workers)
 returns timestamptz
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select greatest(p_task.claimed_at,
                   case when p_worker.running is null or p_task.id = any (p_worker.running) then p_worker.last_heartbeat end)
@@ -826,13 +883,14 @@ declare
   v_worker text := p_worker;
   v_mine boolean;
 begin
-  select t.owner_id into v_owner from public.tasks t where t.id = p_task;
-  if not found or v_owner <> darkroom.caller_owner() then
+  select t.owner_id into v_owner from public.tasks t where t.id = p_task and t.owner_id = coalesce(darkroom.caller_owner(), t.owner_id);
+  if found then
+    perform darkroom.lock_owner(v_owner);
+  end if;
+  select t.* into v_task from public.tasks t where t.id = p_task and t.owner_id = v_owner for update;
+  if not found then  -- or not any more
     raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', p_task);
   end if;
-
-  perform darkroom.lock_owner(v_owner);
-  select t.* into v_task from public.tasks t where t.id = p_task for update;
 
   if v_token is not null then
     -- An unknown name becomes one that nobody has.
@@ -863,7 +921,7 @@ revoke all on function darkroom.lock_held_task from public;
 create or replace function darkroom.lock_owner(p_owner uuid, p_wait boolean default true, p_timeout text default null)
 returns boolean
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_space constant bigint := 7309475735962773870;
@@ -906,7 +964,7 @@ revoke all on function darkroom.lock_owner from public;
 create or replace function darkroom.log_generation_error(p_task public.tasks, p_step text, p_sqlstate text, p_message text)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into public.generation_errors (owner_id, task_id, step, sqlstate, message)
@@ -956,7 +1014,7 @@ revoke all on function darkroom.log_row_change from public;
 create or replace function darkroom.lower_ready_mark(p_created_at timestamptz)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_mark_lock constant bigint := 7235433876402729074;
@@ -985,7 +1043,7 @@ revoke all on function darkroom.lower_ready_mark from public;
 create or replace function darkroom.notify_workers(p_cancel_job_no bigint default null)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if p_cancel_job_no is not null then
@@ -1108,7 +1166,7 @@ revoke all on function darkroom.prepare_task from public;
 create or replace function darkroom.price_of(p_type public.task_types, p_params jsonb)
 returns numeric
 language plpgsql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_units text;
@@ -1131,6 +1189,29 @@ revoke all on function darkroom.price_of from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/purge.sql
+-- Deletes rows that have served their time, and returns how many. Each kind of row has one statement here.
+create or replace function darkroom.purge()
+returns bigint
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_count bigint;
+  v_total bigint := 0::bigint;
+begin
+  -- Erasures whose files were deleted once more a day after: by then every token of the user has expired and every zombie has ended.
+  delete from darkroom.erasures e where e.swept_at > e.requested_at + interval '1 day';
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  return v_total;
+end
+$$;
+comment on function darkroom.purge is 'Deletes rows that have served their time.';
+revoke all on function darkroom.purge from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/refill_lane.sql
 -- Fills a lane's window from its backlog after rows left it: from fewer than 8 up to 16. The caller holds the owner's lock.
 -- p_created_at, p_job_no: the youngest row that left. Everything of the lane's backlog is younger than it, and dead rows lie
@@ -1139,7 +1220,7 @@ create or replace function darkroom.refill_lane(
   p_owner uuid, p_task_type text, p_cost numeric, p_created_at timestamptz, p_job_no bigint, p_parked boolean)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_low constant integer := 8;
@@ -1175,13 +1256,48 @@ revoke all on function darkroom.refill_lane from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/refuse_change.sql
+-- Trigger before update, delete or truncate on what is only ever added to. Raises TD089 for everybody.
+create or replace function darkroom.refuse_change()
+returns trigger
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'Append-only' using errcode = 'TD089', detail = 'What stands here is never changed.';
+end
+$$;
+comment on function darkroom.refuse_change is 'Raises TD089: rows are only added.';
+revoke all on function darkroom.refuse_change from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/refuse_erased.sql
+-- Raises TD080 for a user who was erased less than a day ago: a token of theirs that has not expired yet must not make them anew.
+create or replace function darkroom.refuse_erased(p_user uuid)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if exists (select from darkroom.erasures e where e.owner_id = p_user) then
+    raise exception 'User was erased' using errcode = 'TD080', detail = format('User %s was erased lately.', p_user),
+      hint = 'Sign out. Another account has another id.';
+  end if;
+end
+$$;
+comment on function darkroom.refuse_erased is 'Raises TD080 for a user who was erased lately.';
+revoke all on function darkroom.refuse_erased from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/refuse_hold.sql
 -- Says why a task is not held by this worker and attempt: always raises. TD031 (the lease is lost: another attempt, another worker,
 -- or queued again) or TD032 (it has ended).
 create or replace function darkroom.refuse_hold(p_task public.tasks, p_worker text, p_attempt integer)
 returns void
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if p_task.status in ('Queued', 'In Progress') or coalesce(p_worker <> p_task.worker_id, p_worker is not null)
@@ -1223,7 +1339,7 @@ revoke all on function darkroom.refuse_tokens from public;
 create or replace function darkroom.release_dependents(p_done uuid)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_task public.tasks;
@@ -1271,7 +1387,7 @@ revoke all on function darkroom.remember_deleted_generation from public;
 create or replace function darkroom.requeue_task(p_task public.tasks, p_outcome text, p_error text, p_delay interval default null)
 returns public.tasks
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_counted boolean := p_outcome <> 'released';
@@ -1312,7 +1428,7 @@ revoke all on function darkroom.requeue_task from public;
 create or replace function darkroom.resolve_task_type(p_tool_id text, p_task_type text)
 returns public.task_types
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_type public.task_types;
@@ -1346,7 +1462,7 @@ revoke all on function darkroom.resolve_task_type from public;
 create or replace function darkroom.ring_event_bell()
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform setval('darkroom.event_bell', 1);
@@ -1388,7 +1504,7 @@ grant execute on function darkroom.tasks_of_worker to worker;
 create or replace function darkroom.unpark_lanes(p_owner uuid, p_available numeric)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_oldest timestamptz;
@@ -1681,7 +1797,9 @@ begin
   end if;
   perform darkroom.lock_owner(v_owner);
   select t.* into v_task from public.tasks t where t.id = cancel_task.task_id for update;
-  if v_task.status = 'Cancelled' then
+  if not found then
+    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s any more.', cancel_task.task_id);
+  elsif v_task.status = 'Cancelled' then
     return v_task;
   elsif v_task.status not in ('Queued', 'In Progress') then
     raise exception 'Task has ended' using errcode = 'TD032',
@@ -1793,28 +1911,29 @@ begin
             where r.owner_id = v_owner_only and r.task_type = any (v_types) and not r.parked and r.owner_id <> all (v_busy)
             order by r.created_at, r.job_no limit v_want
             for update skip locked) l;
-    else for v_head in
-      select ty.name, h.created_at, h.job_no
-      from unnest(v_types) as ty (name)
-      cross join lateral (select r.created_at, r.job_no from darkroom.task_ready r
-                          where r.task_type = ty.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
-                          order by r.created_at, r.job_no limit 1) h
-      order by h.created_at, h.job_no
-    loop
-      exit when cardinality(v_picked) = v_want
-        and (v_head.created_at, v_head.job_no) > (v_picked[v_want].created_at, v_picked[v_want].job_no);
-      select array_agg(l.r) into v_found
-      from (select r from darkroom.task_ready r
-            where r.task_type = v_head.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
-            order by r.created_at, r.job_no limit v_want
-            for update skip locked) l;
-      if cardinality(v_picked) = 0 then
-        v_picked := coalesce(v_found, '{}');
-      else
-        select array_agg(m.r) into v_picked
-        from (select f as r from unnest(v_picked || v_found) f order by f.created_at, f.job_no limit v_want) m;
-      end if;
-    end loop;
+    else
+      for v_head in
+        select ty.name, h.created_at, h.job_no
+        from unnest(v_types) as ty (name)
+        cross join lateral (select r.created_at, r.job_no from darkroom.task_ready r
+                            where r.task_type = ty.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
+                            order by r.created_at, r.job_no limit 1) h
+        order by h.created_at, h.job_no
+      loop
+        exit when cardinality(v_picked) = v_want
+          and (v_head.created_at, v_head.job_no) > (v_picked[v_want].created_at, v_picked[v_want].job_no);
+        select array_agg(l.r) into v_found
+        from (select r from darkroom.task_ready r
+              where r.task_type = v_head.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
+              order by r.created_at, r.job_no limit v_want
+              for update skip locked) l;
+        if cardinality(v_picked) = 0 then
+          v_picked := coalesce(v_found, '{}');
+        else
+          select array_agg(m.r) into v_picked
+          from (select f as r from unnest(v_picked || v_found) f order by f.created_at, f.job_no limit v_want) m;
+        end if;
+      end loop;
     end if;
 
     if cardinality(v_picked) = 0 then
@@ -2297,6 +2416,7 @@ grant execute on function public.create_tasks to authenticated, worker, service_
 -- +goose StatementBegin
 -- sql/create_user.sql
 -- Makes a user known and returns the row; one that exists is returned as it is.
+-- Raises TD080 (that user was erased less than a day ago).
 create or replace function public.create_user(user_id uuid default null, email text default null)
 returns public.users
 language plpgsql volatile security definer
@@ -2309,7 +2429,8 @@ begin
   insert into public.users as u (id, email) values (coalesce(create_user.user_id, gen_random_uuid()), create_user.email)
   on conflict (id) do nothing
   returning u.* into v_user;
-  if not found then
+  perform darkroom.refuse_erased(create_user.user_id);
+  if v_user.id is null then
     select u.* into v_user from public.users u where u.id = create_user.user_id;
   end if;
   return v_user;
@@ -2318,6 +2439,123 @@ $$;
 comment on function public.create_user is 'Makes a user known.';
 revoke all on function public.create_user from public;
 grant execute on function public.create_user to service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/due_erasures.sql
+-- The erased users whose files are to be deleted now, those who wait longest first: everything in storage below "{user_id}/". No row: none.
+-- A user is due at once, and each hour for a day after: a worker that was cut off, or somebody whose token has not expired yet, may store a
+-- file late. Whoever has deleted them calls mark_erasure_swept. Writes nothing. Raises TD041 (a worker with a token).
+-- Workers and the service may call it.
+create or replace function public.due_erasures()
+returns setof public.erasure
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform darkroom.refuse_tokens();
+  return query
+  select e.owner_id, e.requested_at, e.swept_at from darkroom.erasures e
+  where e.swept_at is null or e.swept_at < clock_timestamp() - interval '1 hour'
+  order by e.requested_at;
+end
+$$;
+comment on function public.due_erasures is 'Erased users whose files are to be deleted now.';
+revoke all on function public.due_erasures from public;
+grant execute on function public.due_erasures to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/erase_user.sql
+-- Erases a user: what runs is cancelled and not charged, all their rows go, and the ledger stays under a random id, without notes, keys and
+-- the ids of tasks, so that the books still add up. Their files are deleted by the keeper of workerd, within minutes: see due_erasures.
+-- Returns the erasure; for a user who was erased less than a day ago, the same one again. Nobody can take the id for that day (TD080).
+--
+-- One transaction: it holds the owner's lock and their projects, which nobody else needs, and waits for what others do there at that moment,
+-- 5 s at most (55P03). It reads the event log whole. Other users are not held up.
+-- Raises TD025 (no such user), TD050 (isolation). The service may call it.
+create or replace function public.erase_user(user_id uuid)
+returns public.erasure
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  c_patience constant interval := interval '5 seconds';
+  v_user uuid := erase_user.user_id;
+  v_began timestamptz := clock_timestamp();
+  v_erasure darkroom.erasures;
+  v_task public.tasks;
+  v_projects uuid[];
+  v_tasks uuid[];
+  v_anonymous uuid := gen_random_uuid();
+  v_salt text := gen_random_uuid()::text;
+begin
+  -- Who creates a task holds the project and then waits for the owner's lock; who completes one has them the other way round. So the projects are
+  -- asked for without waiting, and after a refusal the owner's lock is given up, too.
+  loop
+    begin
+      perform darkroom.lock_owner(v_user);
+      select e.* into v_erasure from darkroom.erasures e where e.owner_id = v_user;
+      if found then
+        return (v_erasure.owner_id, v_erasure.requested_at, v_erasure.swept_at)::public.erasure;
+      end if;
+      perform from public.users u where u.id = v_user for update nowait;
+      if not found then
+        raise exception 'User not found' using errcode = 'TD025', detail = format('There is no user %s.', v_user);
+      end if;
+      perform from public.projects p where p.owner_id = v_user order by p.id for update nowait;
+      exit;
+    exception when lock_not_available then
+      if clock_timestamp() > v_began + c_patience then
+        raise;
+      end if;
+    end;
+    perform pg_sleep(0.005);
+  end loop;
+  select coalesce(array_agg(p.id), '{}') into v_projects from public.projects p where p.owner_id = v_user;
+  select coalesce(array_agg(t.id), '{}') into v_tasks from public.tasks t where t.project_id = any (v_projects);
+
+  -- the queue first, so that no hold that is released lets a task in
+  delete from darkroom.task_ready r where r.owner_id = v_user;
+  delete from darkroom.task_backlog b where b.owner_id = v_user;
+  delete from darkroom.task_deps d where d.task_id = any (v_tasks);
+  delete from darkroom.task_delayed d where d.task_id = any (v_tasks);
+  delete from darkroom.queue_repairs q where q.owner_id = v_user;
+  for v_task in select t.* from public.tasks t where t.id = any (v_tasks) and t.status = 'In Progress' order by t.id for update loop
+    perform darkroom.end_attempt(v_task, 'cancelled');
+    perform darkroom.notify_workers(v_task.job_no);
+  end loop;
+
+  delete from public.shots s where s.project_id = any (v_projects);
+  delete from public.generations g where g.project_id = any (v_projects);
+  delete from public.generation_errors e where e.task_id = any (v_tasks);
+  delete from darkroom.deleted_generations d where d.owner_id = v_user;
+  delete from public.task_attempts a where a.task_id = any (v_tasks);
+  delete from public.tasks t where t.id = any (v_tasks);
+  delete from public.workers w
+  where w.owner_id = v_user or w.token_id in (select k.id from darkroom.access_tokens k where k.owner_id = v_user);
+  delete from darkroom.access_tokens k where k.owner_id = v_user;
+  delete from public.projects p where p.owner_id = v_user;
+  delete from public.users u where u.id = v_user;
+
+  -- A task keeps one id in all its entries, which nobody can compute: the salt is forgotten.
+  update public.credit_ledger l
+  set owner_id = v_anonymous, note = null, idempotency_key = null,
+      task_id = encode(substr(sha256(convert_to(concat(v_salt, l.task_id), 'UTF8')), 1, 16), 'hex')::uuid
+  where l.owner_id = v_user and l.task_id is not null;
+  update public.credit_ledger l set owner_id = v_anonymous, note = null, idempotency_key = null where l.owner_id = v_user;
+
+  -- last, because all of the above was logged
+  delete from darkroom.task_events e where e.owner_id = v_user;
+
+  insert into darkroom.erasures as e (owner_id) values (v_user) returning e.* into v_erasure;
+  return (v_erasure.owner_id, v_erasure.requested_at, v_erasure.swept_at)::public.erasure;
+end
+$$;
+comment on function public.erase_user is 'Deletes a user with all rows; the ledger stays, anonymous. Files are deleted soon after.';
+revoke all on function public.erase_user from public;
+grant execute on function public.erase_user to service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -2534,11 +2772,11 @@ begin
     raise exception 'Invalid amount' using errcode = 'TD005',
       detail = format('%s is not an amount of credits: above 0, up to %s, at most 3 decimals.', coalesce(trim_scale(amount)::text, 'null'), c_max);
   end if;
+  perform darkroom.lock_owner(grant_credits.user_id);
   if not exists (select from public.users u where u.id = grant_credits.user_id) then
     raise exception 'User not found' using errcode = 'TD025', detail = format('There is no user %s.', grant_credits.user_id);
   end if;
 
-  perform darkroom.lock_owner(grant_credits.user_id);
   select l.* into v_entry from public.credit_ledger l
   where l.owner_id = grant_credits.user_id and l.idempotency_key = grant_credits.idempotency_key;
   if found then
@@ -2604,8 +2842,12 @@ begin
   )
   update public.tasks t set progress = m.progress, updated_at = clock_timestamp() from mine m where t.id = m.id;
 
+  -- Of tasks that this worker never held it learns nothing: they are lost, whether they exist or not.
   return query
-  select s.id, s.attempt, case when t.status in ('Complete', 'Failed', 'Cancelled') and t.attempt = s.attempt then 'cancelled' else 'lost' end
+  select s.id, s.attempt,
+    case when t.status in ('Complete', 'Failed', 'Cancelled') and t.attempt = s.attempt and exists (
+           select from public.task_attempts a where a.task_id = t.id and a.attempt = t.attempt and a.worker_id = v_worker)
+         then 'cancelled' else 'lost' end
   from (select darkroom.as_uuid(r -> 'task_id') as id, (r ->> 'attempt')::integer as attempt from jsonb_array_elements(running) r) s
   left join public.tasks t on t.id = s.id
   where t.id is null or t.status <> 'In Progress' or t.worker_id <> v_worker or t.attempt <> s.attempt;
@@ -2640,6 +2882,33 @@ grant execute on function public.list_access_tokens to authenticated, service_ro
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/list_audit.sql
+-- The audit log, newest first: who changed users, tokens, prices and tools, and who granted credits. For the service.
+-- target: only what was done to that row (a user's, a token's id, a name). older_than: the id of the last entry seen. max_rows: 1 to 1000.
+-- No row: there is none. Raises TD003 (max_rows).
+create or replace function public.list_audit(target text default null, max_rows integer default 100, older_than bigint default null)
+returns setof public.audit_entry
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if list_audit.max_rows is null or list_audit.max_rows not between 1 and 1000 then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = 'max_rows is 1 to 1000.';
+  end if;
+  return query
+  select a.id, a.created_at, a.login, a.role, a.subject, a.token_id, a.act, a.object, a.target, a.details
+  from darkroom.audit_log a
+  where (list_audit.target is null or a.target = list_audit.target) and a.id < coalesce(list_audit.older_than, 9223372036854775807)
+  order by a.id desc limit list_audit.max_rows;
+end
+$$;
+comment on function public.list_audit is 'Who changed users, tokens, prices and tools, and who granted credits.';
+revoke all on function public.list_audit from public;
+grant execute on function public.list_audit to service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/list_generations.sql
 -- The gallery of a project, or of one shot of it, newest first. older_than: created_at of the last one seen, to read on.
 -- No row: there is none (any more). Raises TD020 (no such project of the caller's), TD003 (max_rows not 1 to 1000), TD040.
@@ -2671,6 +2940,31 @@ $$;
 comment on function public.list_generations is 'The gallery of a project or shot, newest first.';
 revoke all on function public.list_generations from public;
 grant execute on function public.list_generations to authenticated, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/mark_erasure_swept.sql
+-- Notes that the files of an erased user were deleted just now, and returns the erasure. Raises TD025 (the user is not among the erased), TD041 (a
+-- worker with a token). Workers and the service may call it.
+create or replace function public.mark_erasure_swept(user_id uuid)
+returns public.erasure
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_erasure darkroom.erasures;
+begin
+  perform darkroom.refuse_tokens();
+  update darkroom.erasures e set swept_at = clock_timestamp() where e.owner_id = mark_erasure_swept.user_id returning e.* into v_erasure;
+  if not found then
+    raise exception 'User not found' using errcode = 'TD025', detail = format('User %s was not erased lately.', mark_erasure_swept.user_id);
+  end if;
+  return (v_erasure.owner_id, v_erasure.requested_at, v_erasure.swept_at)::public.erasure;
+end
+$$;
+comment on function public.mark_erasure_swept is 'Notes that the files of an erased user are deleted.';
+revoke all on function public.mark_erasure_swept from public;
+grant execute on function public.mark_erasure_swept to worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -2754,6 +3048,25 @@ grant execute on function public.process_completed_task to worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/purge_expired.sql
+-- Deletes rows that have served their time, a few seconds' worth, and returns how many: see darkroom.purge. Raises TD041 (a worker with a token).
+-- Workers and the service may call it.
+create or replace function public.purge_expired()
+returns bigint
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform darkroom.refuse_tokens();
+  return darkroom.purge();
+end
+$$;
+comment on function public.purge_expired is 'Deletes rows that have served their time.';
+revoke all on function public.purge_expired from public;
+grant execute on function public.purge_expired to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/register_worker.sql
 -- Makes a worker known, or says that it started anew; returns its row. What it held before is lost work: queued again at once,
 -- counted as a failed attempt. To be called when a worker starts, before its first claim.
@@ -2796,7 +3109,8 @@ begin
       hint = 'Add a row to the table task_types, or do not offer to run it.';
   end if;
 
-  -- A token's worker has the id of its name, or where that is taken one that nobody else can have.
+  -- A token's worker has the id of its name, or where that is taken one that nobody else can have. A user's has always such a one: otherwise
+  -- users could take the names of the service's own workers before those start.
   if v_token is not null then
     v_id := (select w.id from public.workers w where w.token_id = v_token and w.name = register_worker.worker_id);
     if v_id is null then
@@ -2805,7 +3119,7 @@ begin
           hint = 'Give workers names that stay the same when they start anew.';
       end if;
       v_id := register_worker.worker_id;
-      if exists (select from public.workers w where w.id = v_id) then
+      if v_owner is not null or exists (select from public.workers w where w.id = v_id) then
         v_id := v_id || '#' || left(v_token::text, 18);
       end if;
     end if;
@@ -3312,6 +3626,10 @@ drop function public.register_worker(text,text[],text[],interval,jsonb,boolean);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function public.purge_expired();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function public.process_completed_task(uuid,jsonb,text,integer);
 -- +goose StatementEnd
 
@@ -3320,7 +3638,15 @@ drop function public.orphaned_outputs(text[]);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function public.mark_erasure_swept(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function public.list_generations(uuid,uuid,integer,timestamp with time zone);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.list_audit(text,integer,bigint);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3353,6 +3679,14 @@ drop function public.fail_task(uuid,text,text,integer,boolean,interval);
 
 -- +goose StatementBegin
 drop function public.expand_travel_orchestrator(uuid,text,integer);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.erase_user(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.due_erasures();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3460,7 +3794,19 @@ drop function darkroom.refuse_hold(public.tasks,text,integer);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.refuse_erased(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.refuse_change();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.refill_lane(uuid,text,numeric,timestamp with time zone,bigint,boolean);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.purge();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3576,6 +3922,10 @@ drop function darkroom.caller_owner();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.audit_change();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.as_uuid(jsonb);
 -- +goose StatementEnd
 
@@ -3601,6 +3951,10 @@ drop function auth.role_limits();
 
 -- +goose StatementBegin
 drop function auth.role();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.login_fault();
 -- +goose StatementEnd
 
 -- +goose StatementBegin

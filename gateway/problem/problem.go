@@ -43,7 +43,7 @@ func Status(code string) int {
 		return http.StatusBadRequest
 	case Unauthorized, "TD040":
 		return http.StatusUnauthorized
-	case "TD041":
+	case "TD041", "TD089":
 		return http.StatusForbidden
 	case "TD010":
 		return http.StatusPaymentRequired
@@ -53,6 +53,8 @@ func Status(code string) int {
 		return http.StatusMethodNotAllowed
 	case "TD030", "TD031", "TD032":
 		return http.StatusConflict
+	case "TD080":
+		return http.StatusGone
 	case TooLarge, "TD004":
 		return http.StatusRequestEntityTooLarge
 	case MediaType:
