@@ -39,13 +39,16 @@ type issuer struct {
 }
 
 var theIssuer = sync.OnceValue(func() *issuer {
+	// The same keys in each process that fuzzes, but for RSA.
 	key := func(curve elliptic.Curve) *ecdsa.PrivateKey {
-		k, _ := ecdsa.GenerateKey(curve, rand.Reader)
+		raw := make([]byte, (curve.Params().BitSize+7)/8)
+		raw[len(raw)-1] = 7
+		k, _ := ecdsa.ParseRawPrivateKey(curve, raw)
 		return k
 	}
 	strong, _ := rsa.GenerateKey(rand.Reader, 2048)
 	weak, _ := rsa.GenerateKey(rand.Reader, 1024)
-	_, ed, _ := ed25519.GenerateKey(rand.Reader)
+	ed := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
 	i := &issuer{rsa: strong, private: map[string]any{
 		"RS256": strong, "RS384": strong, "RS512": strong, "ES256": key(elliptic.P256()), "ES384": key(elliptic.P384()), "ES512": key(elliptic.P521()), "EdDSA": ed,
 		"weak": weak, "encryption": key(elliptic.P256()), "secret": []byte(secret + secret),
@@ -289,17 +292,17 @@ func FuzzVerify(f *testing.F) {
 	v := newVerifier(f, nil, func(s *identity.Settings) { s.JWKS = i.file(f) })
 	known := map[string]string{serviceKey: "service", anonKey: "anon"}
 	for role, key := range map[string]string{"authenticated": "user:6f9619ff-8b86-d011-b42d-00c04fc964ff", "anon": "anon", "service_role": "service"} {
-		known[sign(f, jose.HS256, []byte(secret), "", claims(map[string]any{"role": role, "exp": 99999999999}))] = key
+		known[sign(f, jose.HS256, []byte(secret), "", claims(map[string]any{"role": role, "iat": nil, "exp": 99999999999}))] = key
 	}
 	for _, name := range algorithms {
-		known[sign(f, jose.SignatureAlgorithm(name), i.private[name], name, claims(map[string]any{"exp": 99999999999}))] = "user:6f9619ff-8b86-d011-b42d-00c04fc964ff"
+		known[sign(f, jose.SignatureAlgorithm(name), i.private[name], name, claims(map[string]any{"iat": nil, "exp": 99999999999}))] = "user:6f9619ff-8b86-d011-b42d-00c04fc964ff"
 	}
 	signed := map[string]bool{} // header and payload of the good ones
 	for token := range known {
 		f.Add(token)
 		signed[token[:strings.LastIndexByte(token, '.')+1]] = true
 	}
-	all := claims(map[string]any{"exp": 99999999999})
+	all := claims(map[string]any{"iat": nil, "exp": 99999999999})
 	f.Add(forge(f, `{"alg":"none"}`, nil, all))
 	f.Add(forge(f, `{"alg":"HS256","kid":"RS256"}`, i.jwks, all))
 	f.Add(forge(f, `{"alg":"RS256","kid":"RS256"}`, []byte(secret), all))
