@@ -54,7 +54,7 @@ func (w *world) gateway() string {
 	must(w.t, server.Migrate(w.t.Context(), w.pg.URL))
 	log := &bytes.Buffer{}
 	gateway, err := server.Open(w.t.Context(), server.Config{
-		DatabaseURL: w.pg.URL, StorageURL: "file://" + w.t.TempDir(), ServiceKey: serviceKey, AnonKey: anonKey, JWTSecret: jwtSecret,
+		DatabaseURL: w.pg.Login(w.t, "authenticator"), StorageURL: "file://" + w.t.TempDir(), ServiceKey: serviceKey, AnonKey: anonKey, JWTSecret: jwtSecret,
 		Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	must(w.t, err)

@@ -1,12 +1,8 @@
 package clients_test
 
 import (
-	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
-	"net/url"
-	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -89,24 +85,16 @@ func (w *world) admin(sql string, with ...any) {
 	must(w.t, err)
 }
 
-// login makes a role that may log in, as sql/README.md says under "Connect an app", and returns a pool of its connections.
-func (w *world) login(options, memberOf string) *pgxpool.Pool {
+// login makes a login, as sql/README.md says under "Connect an app", and returns a pool of its connections.
+func (w *world) login(role string) *pgxpool.Pool {
 	w.t.Helper()
-	name, password := "test_"+strings.ToLower(rand.Text()), rand.Text()
-	w.admin("create role " + name + " login password '" + password + "' " + options)
-	w.admin("grant " + memberOf + " to " + name)
-	address, err := url.Parse(w.pg.URL)
+	pool, err := taskdb.OpenPool(w.t.Context(), w.pg.Login(w.t, role))
 	must(w.t, err)
-	address.User = url.UserPassword(name, password)
-	pool, err := taskdb.OpenPool(w.t.Context(), address.String())
-	must(w.t, err)
-	w.t.Cleanup(func() {
-		pool.Close()
-		_, err := w.pg.Pool.Exec(context.WithoutCancel(w.t.Context()), "drop role "+name)
-		must(w.t, err)
-	})
+	w.t.Cleanup(pool.Close)
 	return pool
 }
+
+func parse(id string) uuid.UUID { return uuid.MustParse(id) }
 
 func (w *world) healthy() {
 	w.t.Helper()
@@ -119,13 +107,13 @@ func (w *world) healthy() {
 func (w *world) sqlDoor() door {
 	logins := map[string]*pgxpool.Pool{}
 	for _, role := range []string{"anon", "authenticated", "worker", "service_role"} {
-		logins[role] = w.login("", role)
+		logins[role] = w.login(role)
 	}
 	return &sqlDoor{logins}
 }
 
 func (w *world) goDoor() door {
-	return &goDoor{w.login("noinherit", "anon, authenticated, worker, service_role")}
+	return &goDoor{w.login("authenticator")}
 }
 
 func must(t *testing.T, err error) {
