@@ -75,6 +75,7 @@ var functions = map[string]functionProbe{
 	"auth.role":           {call: "select auth.role()", may: everyone, neutral: true},
 	"auth.token_id":       {call: "select auth.token_id()", may: everyone, neutral: true},
 	"auth.role_limits":    {call: "select auth.role_limits()", may: []string{"gateway's login"}, neutral: true},
+	"auth.login_fault":    {call: "select auth.login_fault()", may: []string{"A's worker", "B's worker", "worker of nobody", "trusted worker", "gateway's login"}, neutral: true},
 	"auth.identify_token": {call: "select auth.identify_token(sha256('x'))", may: []string{"gateway's login"}, neutral: true},
 }
 

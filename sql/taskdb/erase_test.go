@@ -39,6 +39,20 @@ func (b *bench) mentions(words ...string) map[string]int {
 	return found
 }
 
+// wantNoTrace demands that the words are nowhere, and the ids nowhere but where an erasure and who asked for it are noted.
+func (b *bench) wantNoTrace(ids []string, words ...string) {
+	b.t.Helper()
+	left := b.mentions(ids...)
+	delete(left, "darkroom.erasures")
+	delete(left, "darkroom.audit_log")
+	if len(left) > 0 {
+		b.t.Errorf("ids are left behind: %v", left)
+	}
+	if left := b.mentions(words...); len(left) > 0 {
+		b.t.Errorf("texts are left behind: %v", left)
+	}
+}
+
 // busy fills every kind of row that a user can have, and returns the ids of tasks in the order complete, running, queued.
 func (b *bench) busy() []uuid.UUID {
 	b.t.Helper()
@@ -109,15 +123,11 @@ func TestS38AnErasedUserLeavesNothingButTheBooks(t *testing.T) {
 	if erasure.UserID != a.owner || erasure.SweptAt != nil {
 		t.Errorf("%+v", erasure)
 	}
-	words := []string{canary, a.owner.String(), a.project.String(), a.shot.String()}
+	ids := []string{a.owner.String(), a.project.String(), a.shot.String()}
 	for _, id := range tasks {
-		words = append(words, id.String())
+		ids = append(ids, id.String())
 	}
-	left := a.mentions(words...)
-	delete(left, "darkroom.erasures") // the id, for a day
-	if len(left) > 0 {
-		t.Errorf("left behind: %v", left)
-	}
+	a.wantNoTrace(ids, canary)
 	a.healthy()
 	other.wantCredits(100, 0)
 	if now := value[string](a, "select jsonb_agg(t order by t.id)::text from tasks t where owner_id = $1", other.owner); now != others {
@@ -144,6 +154,9 @@ func TestS38AnErasedUserLeavesNothingButTheBooks(t *testing.T) {
 	wantRefusal(t, err, taskdb.ErrTaskNotFound)
 	other.claimThis(anyWorker, kept) // nothing of the erased user is before it
 
+	if n := value[int](a, "select count(*) from darkroom.audit_log where act = 'DELETE' and object = 'users' and target = $1", a.owner); n != 1 {
+		t.Errorf("the audit log has %d entries", n)
+	}
 	again, err := a.EraseUser(ctx, a.owner)
 	if err != nil || !again.RequestedAt.Equal(erasure.RequestedAt) {
 		t.Errorf("a repeat: %+v %v", again, err)
@@ -293,11 +306,7 @@ func TestErasingAmongWorkAtFullSpeed(t *testing.T) {
 	}
 	t.Logf("%d tries for %d users", tries+users, users)
 	for _, owner := range owners {
-		left := a.mentions(owner.owner.String(), owner.project.String())
-		delete(left, "darkroom.erasures")
-		if len(left) > 0 {
-			t.Errorf("left behind: %v", left)
-		}
+		a.wantNoTrace([]string{owner.owner.String(), owner.project.String()})
 	}
 	a.healthy()
 }
@@ -364,8 +373,6 @@ func TestErasingTenThousandTasks(t *testing.T) {
 		return err
 	}))
 	t.Logf("10,000 tasks, 1,500 of them running, 1,500 complete: %s", time.Since(began).Round(time.Millisecond))
-	if left := a.mentions(canary); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
-	}
+	a.wantNoTrace([]string{a.owner.String(), a.project.String()}, canary)
 	a.healthy()
 }
