@@ -77,6 +77,110 @@ grant execute on function auth.credentials_of to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/auth/describe_api.sql
+-- What the schema public offers to requests, as JSON: {"tables": {name: {"columns": [{"name", "type", "default"}], "key": [column]}},
+-- "functions": [{"name", "args": [{"name", "type", "optional"}], "columns": [{"name", "type"}] or null, "set", "void", "volatile"}]}.
+-- columns of a function: those of the rows that it returns; null where it returns a value or nothing. Types and defaults are SQL, qualified.
+-- Left out are trigger functions, those with arguments that have no name, and the book-keeping of migrations. It tells nothing of what a role may
+-- use: the database decides that. For the gateway, which builds statements from these names only.
+create or replace function auth.describe_api()
+returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  with columns as (
+    select a.attrelid,
+      jsonb_agg(jsonb_build_object('name', a.attname, 'type', format_type(a.atttypid, null),
+        'default', case when a.attgenerated = '' then pg_get_expr(d.adbin, d.adrelid) end) order by a.attnum) as list
+    from pg_attribute a
+    join pg_class c on c.oid = a.attrelid and c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'c')
+    left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+    where a.attnum > 0 and not a.attisdropped
+    group by a.attrelid
+  ), tables as (
+    select c.relname, jsonb_build_object('columns', k.list, 'key', (
+        select coalesce(jsonb_agg(a.attname order by u.place), '[]')
+        from pg_constraint p, unnest(p.conkey) with ordinality u (attnum, place), pg_attribute a
+        where p.conrelid = c.oid and p.contype = 'p' and a.attrelid = c.oid and a.attnum = u.attnum)) as description
+    from pg_class c join columns k on k.attrelid = c.oid
+    where c.relkind in ('r', 'p', 'v') and c.relname !~ '^goose_'
+  ), arguments as (
+    select p.oid,
+      jsonb_agg(jsonb_build_object('name', u.name, 'type', format_type(u.type, null), 'optional', u.place > p.pronargs - p.pronargdefaults)
+        order by u.place) filter (where u.mode in ('i', 'b')) as list,
+      jsonb_agg(jsonb_build_object('name', u.name, 'type', format_type(u.type, null)) order by u.place)
+        filter (where u.mode in ('o', 'b', 't')) as results,
+      bool_and(u.name <> '') as named
+    from pg_proc p,
+      unnest(coalesce(p.proallargtypes, p.proargtypes::oid[]), p.proargmodes, p.proargnames) with ordinality w (type, given_mode, given_name, place),
+      lateral (select w.type, w.place, coalesce(w.given_mode, 'i') as mode, coalesce(w.given_name, '') as name) u
+    where p.pronamespace = 'public'::regnamespace
+    group by p.oid
+  ), functions as (
+    select jsonb_build_object('name', p.proname, 'args', coalesce(a.list, '[]'), 'columns', coalesce(a.results, k.list), 'set', p.proretset,
+      'void', p.prorettype = 'void'::regtype, 'volatile', p.provolatile = 'v') as description
+    from pg_proc p
+    join pg_type t on t.oid = p.prorettype
+    left join arguments a on a.oid = p.oid
+    left join columns k on k.attrelid = t.typrelid
+    where p.pronamespace = 'public'::regnamespace and p.prokind = 'f' and p.provariadic = 0 and coalesce(a.named, true)
+      and p.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype)
+      and (p.prorettype <> 'record'::regtype or a.results is not null)
+  )
+  select jsonb_build_object('tables', (select coalesce(jsonb_object_agg(t.relname, t.description), '{}') from tables t),
+    'functions', (select coalesce(jsonb_agg(f.description), '[]') from functions f))
+$$;
+comment on function auth.describe_api is 'Tables and functions of the schema public, for the gateway.';
+revoke all on function auth.describe_api from public;
+grant execute on function auth.describe_api to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/drop_child.sql
+-- Cancels one Queued task in the tree of an orchestrator that the caller's worker runs, and leaves the rest of the tree as it is: for a worker that
+-- made a child twice. public.cancel_task would end the tree. Returns the task as it was before. A task that is Cancelled already is returned as it is.
+-- Raises TD021 (no such child), TD023 (another unfinished task waits for it) and TD032 (it runs or has ended). For role worker.
+-- Writes tasks and the queue.
+create or replace function auth.drop_child(task_id uuid)
+returns setof public.tasks
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_owner uuid;
+  v_task public.tasks;
+begin
+  select t.owner_id into v_owner from public.tasks t
+  where t.id = drop_child.task_id and t.id = any (darkroom.tasks_of_worker()) and t.orchestrator_task_id is not null;
+  if not found then
+    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s in a tree that you run.', drop_child.task_id);
+  end if;
+  perform darkroom.lock_owner(v_owner);
+  select t.* into v_task from public.tasks t where t.id = drop_child.task_id for update;
+  if v_task.status = 'Cancelled' then
+    return next v_task;
+    return;
+  elsif v_task.status <> 'Queued' then
+    raise exception 'Task has ended' using errcode = 'TD032',
+      detail = format('Task %s is %s; only a Queued task can be dropped.', v_task.id, v_task.status), hint = 'Nothing was changed.';
+  elsif exists (select from darkroom.task_deps d where d.dep_id = v_task.id) then
+    raise exception 'Invalid dependency' using errcode = 'TD023', detail = format('Another task waits for task %s.', v_task.id),
+      hint = 'Drop that one first.';
+  end if;
+  update public.tasks t
+  set status = 'Cancelled', error_message = 'Dropped by the worker that made it.', run_after = null,
+      completed_at = clock_timestamp(), updated_at = clock_timestamp()
+  where t.id = v_task.id;
+  perform darkroom.drop_from_queue(v_task);
+  return next v_task;
+end
+$$;
+comment on function auth.drop_child is 'Cancels one Queued child that a worker made twice.';
+revoke all on function auth.drop_child from public;
+grant execute on function auth.drop_child to worker;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/drop_full_buckets.sql
 -- Forgets the buckets that are full, up to max_buckets of them: without a row they are as full as with one. Returns how many. Those that somebody
 -- takes from just now are left. For the gateway, every few minutes.
@@ -194,6 +298,27 @@ $$;
 comment on function auth.login_fault is 'Why the login of this connection must not be a gateway''s or a worker''s.';
 revoke all on function auth.login_fault from public;
 grant execute on function auth.login_fault to authenticator, worker;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/note_worker.sql
+-- Adds to what a worker says of itself (workers.info), without a heartbeat: for one that reports that it broke down. note is a JSON object, whose
+-- keys replace those of the same name. Returns the worker; no row: the caller has none of that name. For role worker. Writes workers.
+create or replace function auth.note_worker(worker_name text, note jsonb)
+returns setof public.workers
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if jsonb_typeof(note) is distinct from 'object' then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = 'What a worker says of itself must be a JSON object.';
+  end if;
+  return query update public.workers w set info = w.info || note where w.id = darkroom.caller_worker(worker_name) returning w.*;
+end
+$$;
+comment on function auth.note_worker is 'Adds to what a worker says of itself.';
+revoke all on function auth.note_worker from public;
+grant execute on function auth.note_worker to worker;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -422,6 +547,22 @@ $$;
 comment on function auth.uid is 'The user who is signed in.';
 revoke all on function auth.uid from public;
 grant execute on function auth.uid to anon, authenticated, worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/worker_id.sql
+-- The id of the caller's worker of that name; the name itself where the caller has none of that name. Workers that come with a token know
+-- themselves by name only, and so the REST door reads names in their filters on tasks.worker_id and workers.id. For role worker.
+create or replace function auth.worker_id(name text)
+returns text
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(darkroom.caller_worker(name), name)
+$$;
+comment on function auth.worker_id is 'Id of the caller''s worker of a name.';
+revoke all on function auth.worker_id from public;
+grant execute on function auth.worker_id to worker;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -4372,6 +4513,10 @@ drop function darkroom.account(uuid);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function auth.worker_id(text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function auth.uid();
 -- +goose StatementEnd
 
@@ -4404,6 +4549,10 @@ drop function auth.role();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function auth.note_worker(text,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function auth.login_fault();
 -- +goose StatementEnd
 
@@ -4421,6 +4570,14 @@ drop function auth.end_sessions(uuid,uuid,text);
 
 -- +goose StatementBegin
 drop function auth.drop_full_buckets(integer);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.drop_child(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.describe_api();
 -- +goose StatementEnd
 
 -- +goose StatementBegin

@@ -674,6 +674,10 @@ grant execute on function auth.account_of(uuid,uuid) to authenticator;
 grant execute on function auth.change_account(uuid,uuid,text,text,jsonb) to authenticator;
 -- function auth.credentials_of(email text DEFAULT NULL::text, user_id uuid DEFAULT NULL::uuid) returns jsonb sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.credentials_of(text,uuid) to authenticator;
+-- function auth.describe_api() returns jsonb sql stable set search_path=pg_catalog, pg_temp
+grant execute on function auth.describe_api() to authenticator;
+-- function auth.drop_child(task_id uuid) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.drop_child(uuid) to worker;
 -- function auth.drop_full_buckets(max_buckets integer DEFAULT 10000) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.drop_full_buckets(integer) to authenticator;
 -- function auth.end_sessions(user_id uuid, session_id uuid, scope text) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp
@@ -684,6 +688,8 @@ grant execute on function auth.identify_token(bytea) to authenticator;
 grant execute on function auth.jwt() to anon, authenticated, service_role, worker;
 -- function auth.login_fault() returns text sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.login_fault() to authenticator, worker;
+-- function auth.note_worker(worker_name text, note jsonb) returns SETOF public.workers plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.note_worker(text,jsonb) to worker;
 -- function auth.role() returns text sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.role() to anon, authenticated, service_role, worker;
 -- function auth.role_limits() returns TABLE(role_name text, statement_timeout text, lock_timeout text, idle_in_transaction_session_timeout text) sql stable security definer set search_path=pg_catalog, pg_temp
@@ -700,6 +706,8 @@ grant execute on function auth.take_tokens(bytea,double precision,integer,intege
 grant execute on function auth.token_id() to anon, authenticated, service_role, worker;
 -- function auth.uid() returns uuid sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.uid() to anon, authenticated, service_role, worker;
+-- function auth.worker_id(name text) returns text sql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.worker_id(text) to worker;
 -- function darkroom.account(p_owner uuid) returns public.credit_ledger plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.append_ledger(p_owner uuid, p_kind text, p_amount numeric, p_task uuid DEFAULT NULL::uuid, p_attempt integer DEFAULT NULL::integer, p_idempotency_key text DEFAULT NULL::text, p_note text DEFAULT NULL::text) returns public.credit_ledger plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.as_uuid(p_value jsonb) returns uuid sql immutable set search_path=pg_catalog, pg_temp
