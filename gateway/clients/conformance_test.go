@@ -40,6 +40,7 @@ type step struct {
 type script struct {
 	*world
 	door  door
+	part  bool              // see doors
 	names map[string]string // of ids
 	steps []step
 }
@@ -104,6 +105,9 @@ func (s *script) tidy(value any) any {
 		tidied := map[string]any{}
 		for _, key := range slices.Sorted(maps.Keys(v)) { // so that ids get the same numbers at every door
 			tidied[key] = s.tidy(v[key])
+		}
+		if _, has := tidied["login"]; has { // in the audit log: each door has its own
+			tidied["login"], tidied["role"] = "<login>", "<role>"
 		}
 		return tidied
 	case []any:
@@ -180,6 +184,7 @@ func TestAllDoorsAnswerAlike(t *testing.T) {
 				for _, at := range doors {
 					t.Run(at.name, func(t *testing.T) {
 						s := newScript(t, at.open)
+						s.part = at.part
 						scenario.run(s)
 						s.healthy()
 						told = append(told, s.steps)

@@ -36,7 +36,10 @@ func (d *httpDoor) call(ctx context.Context, who caller, function string, with a
 	return rowsOf(data)
 }
 
-func (d *httpDoor) post(ctx context.Context, who caller, path string, body any) ([]byte, error) {
+func (d *httpDoor) post(ctx context.Context, who caller, path string, body args) ([]byte, error) {
+	if body == nil {
+		body = args{}
+	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url+path, bytes.NewReader(mustJSON(body)))
 	if err != nil {
 		return nil, err
@@ -137,7 +140,7 @@ func (d *functionsDoor) call(ctx context.Context, who caller, function string, w
 		}
 		body[name] = value
 	}
-	if endpoint == "" || !sendable(body) {
+	if endpoint == "" || !sendable(body) || with["worker_id"] == neverRegistered {
 		return d.httpDoor.call(ctx, who, function, with)
 	}
 	data, err := d.post(ctx, who, "/functions/v1/"+endpoint, body)
@@ -153,6 +156,9 @@ func (d *functionsDoor) call(ctx context.Context, who caller, function string, w
 		case "claim_next_task":
 			r["id"] = r["task_id"]
 			delete(r, "task_id")
+			if who.bearer != "" {
+				delete(r, "worker_id") // a token's worker is told the name that it gave itself
+			}
 		}
 		delete(r, "public_url")
 	}

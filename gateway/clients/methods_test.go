@@ -49,6 +49,8 @@ type arguments struct {
 	Retryable      bool                `json:"retryable"`
 	RetryDelay     string              `json:"retry_delay"`
 	IfUnknown      bool                `json:"if_unknown"`
+	Target         string              `json:"target"`
+	MaxQueued      int                 `json:"max_queued"`
 	Whole          bool                `json:"whole"`
 	Folders        []string            `json:"folders"`
 }
@@ -188,6 +190,26 @@ var methods = map[string]method{
 	}),
 	"repair_generations": of(func(ctx context.Context, db *taskdb.DB, a *arguments) ([]taskdb.Generation, error) {
 		return db.RepairGenerations(ctx, a.ProjectID, a.MaxTasks)
+	}),
+	"due_erasures": of(func(ctx context.Context, db *taskdb.DB, _ *arguments) ([]taskdb.Erasure, error) {
+		return db.DueErasures(ctx)
+	}),
+	"mark_erasure_swept": of(func(ctx context.Context, db *taskdb.DB, a *arguments) (taskdb.Erasure, error) {
+		return db.MarkErasureSwept(ctx, a.UserID)
+	}),
+	"purge_expired": of(func(ctx context.Context, db *taskdb.DB, _ *arguments) (int64, error) { return db.PurgeExpired(ctx) }),
+	"erase_user": of(func(ctx context.Context, db *taskdb.DB, a *arguments) (taskdb.Erasure, error) {
+		return db.EraseUser(ctx, a.UserID)
+	}),
+	"list_audit": of(func(ctx context.Context, db *taskdb.DB, a *arguments) ([]taskdb.AuditEntry, error) {
+		rows := 100
+		if a.MaxRows != nil {
+			rows = *a.MaxRows
+		}
+		return db.ListAudit(ctx, a.Target, rows, 0)
+	}),
+	"set_queue_limit": of(func(ctx context.Context, db *taskdb.DB, a *arguments) (int, error) {
+		return db.SetQueueLimit(ctx, a.UserID, a.MaxQueued)
 	}),
 	"arm_event_bell": of(func(ctx context.Context, db *taskdb.DB, _ *arguments) (any, error) { return nil, db.ArmEventBell(ctx) }),
 }
