@@ -104,7 +104,7 @@ func readRows(data []byte) (rowsBody, error) {
 		data = slices.Concat([]byte("["), data, []byte("]"))
 	}
 	var list []map[string]json.RawMessage
-	if err := json.Unmarshal(data, &list); err != nil {
+	if err := json.Unmarshal(data, &list); err != nil || list == nil {
 		return rowsBody{}, badBody("The body must be a JSON object or a list of them", "")
 	}
 	body := rowsBody{data: data, rows: len(list), missing: map[string]bool{}}

@@ -56,7 +56,7 @@ func setup(t testing.TB) *door {
 		"anon": {Role: identity.Anon}, "service": {Role: identity.Service, Claims: json.RawMessage(`{"role":"service_role"}`)},
 		"a": user(d.a.id), "b": user(d.b.id), "worker": d.worker(d.a.id), "worker of b": d.worker(d.b.id),
 	}
-	r, err := rest.New(t.Context(), d.as, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	r, err := rest.New(t.Context(), d.as, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,7 +43,6 @@ const (
 	codeUnknownColumn = "42703"
 	codeUndefined     = "42883"
 	codeDenied        = "42501"
-	
 )
 
 // refusal is an answer with its status.

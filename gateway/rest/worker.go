@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Headless-Wan2GP writes to tables where Darkroom has functions (shared facts: its contract, section 5). With a worker's token these requests, in
+// Headless-Wan2GP (github.com/peteromallet/Headless-Wan2GP) writes to tables where Darkroom has functions. With a worker's token these requests, in
 // exactly these forms, become the calls that they mean.
 
 // asWorkersKnow is a table with the names that workers of others use.
@@ -90,11 +90,11 @@ func (d *Door) giveBack(r *request, table *relation, q *query, data []byte, keys
 	if status, named := where["status"]; named && status != "In Progress" {
 		return unserved("workers give back what is In Progress")
 	}
-	args := map[string]any{"task_id": where["id"], "retryable": true, "error_message": body.ErrorDetails + body.ErrorMessage}
+	args := map[string]any{"task_id": where["id"], "reason": body.ErrorDetails + body.ErrorMessage}
 	if worker, named := where["worker_id"]; named {
-		args["worker_id"] = worker
+		args["worker_name"] = worker
 	}
-	return d.callInstead(r, table, q, "public.fail_task", args, "TD021", "TD031", "TD032")
+	return d.callInstead(r, table, q, "auth.give_back_task", args, "TD021", "TD031", "TD032")
 }
 
 // noteWorker is `PATCH workers?id=eq.W {"status":"error","metadata":{...}}`: it is kept in workers.info.
@@ -136,11 +136,9 @@ func (d *Door) dropChild(r *request, table *relation, q *query) error {
 
 // instead are the functions that stand for writes of workers, with the types of their arguments.
 var instead = map[string][]column{
-	"public.fail_task": {
-		{Name: "task_id", Type: "uuid"}, {Name: "error_message", Type: "text"}, {Name: "worker_id", Type: "text"}, {Name: "retryable", Type: "boolean"},
-	},
-	"auth.note_worker": {{Name: "worker_name", Type: "text"}, {Name: "note", Type: "jsonb"}},
-	"auth.drop_child":  {{Name: "task_id", Type: "uuid"}},
+	"auth.give_back_task": {{Name: "task_id", Type: "uuid"}, {Name: "worker_name", Type: "text"}, {Name: "reason", Type: "text"}},
+	"auth.note_worker":    {{Name: "worker_name", Type: "text"}, {Name: "note", Type: "jsonb"}},
+	"auth.drop_child":     {{Name: "task_id", Type: "uuid"}},
 }
 
 // callInstead calls a function that returns rows of the table, and answers them as those of a write. Refusals with the codes in gone mean that no row
@@ -161,7 +159,7 @@ func (d *Door) callInstead(r *request, table *relation, q *query, name string, a
 		named[i] = c.Name + " => _args." + c.Name
 	}
 	s := r.statement()
-	s.add("with _source as materialized (select t.* from json_to_record(", s.param(string(data)), "::json) as ", record("_args", columns), ", lateral ", name,
+	s.add("with _source as materialized (select t.* from json_to_record(", s.param(string(data)), "::json) as ", record(columns), ", lateral ", name,
 		"(", strings.Join(named, ", "), ") t) ")
 	s.answer(answering{
 		rows:   "select " + s.outputs(q.outputs) + " from _source t" + s.order(q.order),
