@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os/exec"
 	"strings"
@@ -54,7 +55,7 @@ func (w *world) gateway() string {
 	must(w.t, server.Migrate(w.t.Context(), w.pg.URL))
 	log := &bytes.Buffer{}
 	gateway, err := server.Open(w.t.Context(), server.Config{
-		DatabaseURL: w.pg.Login(w.t, "authenticator"), StorageURL: "file://" + w.t.TempDir(), ServiceKey: serviceKey, AnonKey: anonKey, JWTSecret: jwtSecret,
+		DatabaseURL: w.pg.Login(w.t, "authenticator"), StorageURL: "file://" + w.t.TempDir(), ServiceKey: serviceKey, AnonKey: anonKey, JWTSecret: jwtSecret, SignUp: true,
 		Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	must(w.t, err)
@@ -69,14 +70,29 @@ func (w *world) gateway() string {
 	return web.URL
 }
 
+// environment starts a gateway and signs the users up.
 func (w *world) environment(newest bool) environment {
 	w.t.Helper()
 	env := environment{URL: w.gateway(), Newest: newest, AnonKey: anonKey, Unknown: unknown, Users: map[string]login{}}
 	env.WorkerToken = w.tokenOf("gpu", "worker", "").bearer
-	for _, p := range []person{w.ada, w.bob, w.cleo} {
-		password := uuid.NewString()
-		//w.admin("select auth.set_password($1, $2)", p.id, password)
-		env.Users[p.name] = login{p.id, p.name + "@example.com", password, p.project, p.shot}
+	for name, credits := range map[string]int64{"ada": 100, "bob": 100, "cleo": 0} {
+		user := login{Email: name + "@app.example.com", Password: uuid.NewString()}
+		request, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, env.URL+"/auth/v1/signup", bytes.NewReader(mustJSON(args{"email": user.Email, "password": user.Password})))
+		must(w.t, err)
+		request.Header.Set("Apikey", anonKey)
+		response, err := http.DefaultClient.Do(request)
+		must(w.t, err)
+		var answer struct {
+			User struct{ ID string }
+		}
+		err = json.NewDecoder(response.Body).Decode(&answer)
+		response.Body.Close()
+		if err != nil || answer.User.ID == "" {
+			w.t.Fatalf("sign-up: %s: %v", response.Status, err)
+		}
+		p := w.personWith(answer.User.ID, name, credits)
+		user.ID, user.Project, user.Shot = p.id, p.project, p.shot
+		env.Users[name] = user
 	}
 	return env
 }

@@ -44,11 +44,17 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) person(name string, credits int64) person {
 	w.t.Helper()
-	ctx, id := w.t.Context(), uuid.New()
-	_, err := w.db.CreateUser(ctx, id, name+"@example.com")
+	user, err := w.db.CreateUser(w.t.Context(), uuid.New(), name+"@example.com")
 	must(w.t, err)
+	return w.personWith(user.ID.String(), name, credits)
+}
+
+// personWith gives a user credits, a project and a shot.
+func (w *world) personWith(userID, name string, credits int64) person {
+	w.t.Helper()
+	ctx, id := w.t.Context(), parse(userID)
 	if credits > 0 {
-		_, err = w.db.GrantCredits(ctx, id, taskdb.WholeCredits(credits), "", "")
+		_, err := w.db.GrantCredits(ctx, id, taskdb.WholeCredits(credits), "", "")
 		must(w.t, err)
 	}
 	project, err := w.db.CreateProject(ctx, id, name)
