@@ -121,19 +121,19 @@ export async function run({createClient, env, options = {}, report}) {
     same(fine(await app.from('generations').select('*').contains('tasks', JSON.stringify([task.id]))), []);
   });
   await step('filters', async () => {
-    const shots = fine(await app.from('shots').insert(['f-a', 'f-b', 'f-c, "d"', 'g%'].map((name) => ({project_id: ada.project, name}))).select());
+    const shots = fine(await app.from('shots').insert(['f-a', 'f-b', 'f-c, (d)', 'g%'].map((name) => ({project_id: ada.project, name}))).select());
     const names = async (filter) => fine(await filter(app.from('shots').select('name').eq('project_id', ada.project)).order('name')).map((row) => row.name);
     same(await names((q) => q.eq('name', 'f-a')), ['f-a']);
-    same(await names((q) => q.eq('name', 'f-c, "d"')), ['f-c, "d"']);
-    same(await names((q) => q.in('name', ['f-a', 'f-c, "d"', 'none'])), ['f-a', 'f-c, "d"']);
-    same(await names((q) => q.like('name', 'f-%')), ['f-a', 'f-b', 'f-c, "d"']);
+    same(await names((q) => q.eq('name', 'f-c, (d)')), ['f-c, (d)']);
+    same(await names((q) => q.in('name', ['f-a', 'f-c, (d)', 'none'])), ['f-a', 'f-c, (d)']);
+    same(await names((q) => q.like('name', 'f-%')), ['f-a', 'f-b', 'f-c, (d)']);
     same(await names((q) => q.ilike('name', 'F-B')), ['f-b']);
-    same(await names((q) => q.like('name', 'f-%').neq('name', 'f-b')), ['f-a', 'f-c, "d"']);
+    same(await names((q) => q.like('name', 'f-%').neq('name', 'f-b')), ['f-a', 'f-c, (d)']);
     same(await names((q) => q.gt('name', 'f-a').lte('name', 'f-b')), ['f-b']);
     same(await names((q) => q.gte('name', 'f-a').lt('name', 'f-b')), ['f-a']);
     same(await names((q) => q.or('name.eq.f-a,name.eq.f-b')), ['f-a', 'f-b']);
     same(await names((q) => q.match({project_id: ada.project, name: 'f-b'})), ['f-b']);
-    same(await names((q) => q.like('name', 'f-%').not('name', 'in', '(f-a,f-b)')), ['f-c, "d"']);
+    same(await names((q) => q.like('name', 'f-%').not('name', 'in', '(f-a,f-b)')), ['f-c, (d)']);
     same(await names((q) => q.like('name', 'f-%').not('name', 'eq', 'f-a').limit(1)), ['f-b']);
     same(await names((q) => q.eq('id', shots[0].id).is('id', null)), []);
     same(fine(await app.from('tasks').select('id').eq('id', task.id).is('worker_id', null).is('generation_created', false)), [{id: task.id}]);
@@ -143,9 +143,9 @@ export async function run({createClient, env, options = {}, report}) {
   });
   await step('order, limit, range', async () => {
     const query = () => app.from('shots').select('name').like('name', 'f-%').eq('project_id', ada.project);
-    same(fine(await query().order('name', {ascending: false}).limit(2)).map((row) => row.name), ['f-c, "d"', 'f-b']);
+    same(fine(await query().order('name', {ascending: false}).limit(2)).map((row) => row.name), ['f-c, (d)', 'f-b']);
     same(fine(await query().order('name').range(1, 1)).map((row) => row.name), ['f-b']);
-    same(fine(await query().order('project_id').order('name', {ascending: false, nullsFirst: false}).range(0, 0)).map((row) => row.name), ['f-c, "d"']);
+    same(fine(await query().order('project_id').order('name', {ascending: false, nullsFirst: false}).range(0, 0)).map((row) => row.name), ['f-c, (d)']);
   });
   await step('count', async () => {
     const all = await app.from('shots').select('*', {count: 'exact', head: true}).like('name', 'f-%');
@@ -167,13 +167,15 @@ export async function run({createClient, env, options = {}, report}) {
   });
   await step('update, upsert, delete of shots', async () => {
     const shot = fine(await app.from('shots').insert({project_id: ada.project, name: 'before'}).select().single());
+    const moved = await app.from('shots').update({project_id: env.unknown}).eq('id', shot.id);
+    same([moved.status, moved.error?.code], [403, 'TD041']);
     same(fine(await app.from('shots').update({name: 'after'}).eq('id', shot.id).select('name')), [{name: 'after'}]);
     const blind = await app.from('shots').update({name: 'blind'}).eq('id', shot.id);
     fine(blind);
     same([blind.status, blind.data], [204, null]);
     same(fine(await app.from('shots').upsert({id: shot.id, project_id: ada.project, name: 'upserted'}).select().single()).name, 'upserted');
     const id = crypto.randomUUID();
-    same(fine(await app.from('shots').upsert([{id, project_id: ada.project, name: 'made'}], {onConflict: 'id'}).select()), [{...shot, ...(await app.from('shots').select().eq('id', id).single()).data}]);
+    same(fine(await app.from('shots').upsert([{id, project_id: ada.project, name: 'made'}], {onConflict: 'id'}).select('name')), [{name: 'made'}]);
     fine(await app.from('shots').upsert({id, project_id: ada.project, name: 'ignored'}, {onConflict: 'id', ignoreDuplicates: true}));
     same(fine(await app.from('shots').select('name').eq('id', id).single()).name, 'made');
     same(fine(await app.from('shots').delete().eq('id', id).select('id')), [{id}]);
@@ -270,7 +272,7 @@ export async function run({createClient, env, options = {}, report}) {
   let done;
   await step('functions.invoke, from create to the gallery', async () => {
     same(fine(await app.functions.invoke('calculate-task-cost', {body: {tool_id: 'image-generation', input: {prompt: 'a'}}})).cost, 1);
-    for (const row of fine(await app.from('tasks').select('id').eq('status', 'Queued'))) fine(await app.rpc('cancel_task', {task_id: row.id}));
+    for (const row of fine(await app.from('tasks').select('id').eq('status', 'Queued').order('created_at', {ascending: false}))) fine(await app.rpc('cancel_task', {task_id: row.id}));
     const created = fine(await app.functions.invoke('create_task', {body: image({shot_id: ada.shot})}));
     same(created.status, 'Queued');
     const claim = fine(await gpu.functions.invoke('claim_next_task', {body: {worker_id: 'gpu-1'}}));
