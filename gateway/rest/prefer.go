@@ -86,7 +86,6 @@ func (p *preferences) accept(lines []string) error {
 }
 
 func (p *preferences) prefer(item string) error {
-	item = strings.TrimPrefix(item, "undefined") // supabase-js 2.49 writes undefinedreturn=representation when select follows rpc
 	name, value, _ := strings.Cut(item, "=")
 	name, value = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)
 	known := true
