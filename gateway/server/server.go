@@ -40,7 +40,7 @@ var errNoDatabase = errors.New("DATABASE_URL is not set: give the database as po
 
 // Config is what a gateway needs.
 type Config struct {
-	DatabaseURL string // PostgreSQL, migrated
+	DatabaseURL string // PostgreSQL, migrated; the user is a member of the role authenticator and no more
 	StorageURL  string // as storage.Open takes it, e.g. file:///var/lib/darkroom/media
 	ServiceKey  string // opens everything; at least 16 characters
 	AnonKey     string // opaque and public, for apps before anybody signs in; may be ""
@@ -57,7 +57,6 @@ type Config struct {
 // Server is the gateway. Its methods are safe for concurrent use.
 type Server struct {
 	pool     *pgxpool.Pool
-	db       *taskdb.DB
 	as       *identity.DB
 	bucket   *storage.Bucket
 	verifier *identity.Verifier
@@ -69,7 +68,7 @@ type Server struct {
 }
 
 // Open connects a gateway to its database and storage. It fails with one sentence when a setting is wrong, the database does not
-// answer, or migrations are pending, which it names. The caller closes it.
+// answer, its user may do more than a gateway needs, or migrations are pending, which it names. The caller closes it.
 func Open(ctx context.Context, config Config) (*Server, error) {
 	if len(config.ServiceKey) < minKeyBytes {
 		return nil, fmt.Errorf("DARKROOM_SERVICE_KEY needs at least %d characters: set it to a random text, such as the output of `openssl rand -hex 32`", minKeyBytes)
@@ -84,7 +83,11 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	pending, err := Pending(ctx, pool)
+	err = taskdb.CheckLogin(ctx, pool, "authenticator")
+	var pending []string
+	if err == nil {
+		pending, err = Pending(ctx, pool)
+	}
 	if err == nil && len(pending) > 0 {
 		err = fmt.Errorf("the database lacks migrations (%s): run `gateway migrate`", strings.Join(pending, ", "))
 	}
@@ -112,7 +115,7 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		pool: pool, db: taskdb.New(pool), bucket: bucket, verifier: verifier, auth: signIn, log: config.Log, notice: config.DrainNotice,
+		pool: pool, bucket: bucket, verifier: verifier, auth: signIn, log: config.Log, notice: config.DrainNotice,
 	}
 	if s.as, err = identity.New(ctx, pool); err != nil {
 		return nil, errors.Join(err, s.Close())
