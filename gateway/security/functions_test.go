@@ -77,6 +77,15 @@ var functions = map[string]functionProbe{
 	"auth.role_limits":    {call: "select auth.role_limits()", may: []string{"gateway's login"}, neutral: true},
 	"auth.login_fault":    {call: "select auth.login_fault()", may: []string{"A's worker", "B's worker", "worker of nobody", "trusted worker", "gateway's login"}, neutral: true},
 	"auth.identify_token": {call: "select auth.identify_token(sha256('x'))", may: []string{"gateway's login"}, neutral: true},
+
+	// sign-in; for the gateway
+	"auth.sign_up":        {call: "select auth.sign_up('new@example.com', 'hash')", may: []string{"gateway's login"}, neutral: true},
+	"auth.credentials_of": {call: "select auth.credentials_of(user_id => {a})", may: []string{"gateway's login"}, neutral: true},
+	"auth.start_session":  {call: "select auth.start_session({a}, 'hash', sha256('x'))", may: []string{"gateway's login"}, neutral: true},
+	"auth.rotate_session": {call: "select auth.rotate_session(sha256('x'), sha256('y'))", may: []string{"gateway's login"}, neutral: true},
+	"auth.end_sessions":   {call: "select auth.end_sessions({a}, {a}, 'global')", may: []string{"gateway's login"}, neutral: true},
+	"auth.account_of":     {call: "select auth.account_of({a})", may: []string{"gateway's login"}, neutral: true},
+	"auth.change_account": {call: "select auth.change_account({a}, {a})", may: []string{"gateway's login"}, neutral: true},
 }
 
 // internal lists the functions of the schema darkroom that somebody may call, and why: policies and views ask them.

@@ -49,6 +49,9 @@ var tables = map[string]tableProbe{
 	"public.invariant_violations": {rows: "owner_id = {a}", sees: service, empty: true},
 
 	"darkroom.access_tokens":       {rows: "owner_id = {a}"},
+	"darkroom.credentials":         {rows: "user_id = {a}", empty: true},
+	"darkroom.sessions":            {rows: "user_id = {a}", empty: true},
+	"darkroom.refresh_tokens":      {rows: "true", empty: true},
 	"darkroom.deleted_generations": {rows: "owner_id = {a}", sees: service, empty: true},
 	"darkroom.task_ready":          {rows: "owner_id = {a}", sees: service},
 	"darkroom.task_backlog":        {rows: "owner_id = {a}", sees: service, empty: true},
