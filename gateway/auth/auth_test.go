@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
 
 	"darkroom/gateway/auth"
@@ -47,12 +48,14 @@ func setup(t testing.TB, change func(*auth.Config)) *bench {
 	t.Helper()
 	b := &bench{t: t, pg: taskdbtest.New(t), log: &bytes.Buffer{}}
 	log := slog.New(slog.NewTextHandler(&lockedWriter{w: b.log}, nil))
-	config := auth.Config{Pool: b.pg.Pool, Keys: identity.Settings{ServiceKey: serviceKey, JWTSecret: secret, Log: log}, SignUp: true, Log: log}
+	pool, err := pgxpool.New(t.Context(), b.pg.Login(t, "authenticator")) // with no more rights than the gateway has
+	must(t, err)
+	t.Cleanup(pool.Close)
+	config := auth.Config{Pool: pool, Keys: identity.Settings{ServiceKey: serviceKey, JWTSecret: secret, Log: log}, SignUp: true, Log: log}
 	if change != nil {
 		change(&config)
 	}
-	var err error
-	b.verifier, err = identity.NewVerifier(b.pg.Pool, config.Keys)
+	b.verifier, err = identity.NewVerifier(pool, config.Keys)
 	must(t, err)
 	config.Verifier = b.verifier
 	door, err := auth.New(config)
