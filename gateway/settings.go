@@ -8,8 +8,13 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
+
+	"darkroom/gateway/limits"
+	"darkroom/gateway/server"
+	"darkroom/gateway/upstream"
 )
 
 // settings are what flags and variables say.
@@ -18,9 +23,12 @@ type settings struct {
 	listen      string
 	storage     string
 	serviceKey  string
+	jwtSecret   string
 	drainNotice time.Duration
 	allowRemote bool
 	home        string
+	guard       server.Guard
+	upstream    server.Upstream
 }
 
 // setting is one row of the table that -h prints. A flag goes before its variable, and that before the default.
@@ -37,12 +45,35 @@ func (s *settings) table() []setting {
 			return nil
 		}
 	}
+	list := func(target *[]string) func(string) error {
+		return func(value string) error {
+			*target = strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' })
+			return nil
+		}
+	}
+	rate := func(target *limits.Rate) func(string) error {
+		return func(value string) (err error) {
+			*target, err = limits.ParseRate(value)
+			return err
+		}
+	}
 	serve, both := []string{"serve"}, []string{"serve", "dev"}
 	return []setting{
 		{"database", "DATABASE_URL", "", "PostgreSQL, as postgres://user:password@host:5432/darkroom; dev starts one of its own", nil, text(&s.database)},
 		{"listen", "DARKROOM_LISTEN", "127.0.0.1:8484", "address to serve at; port 0 is any free one", both, text(&s.listen)},
 		{"storage", "DARKROOM_STORAGE", "", "where files lie, as file:///var/lib/darkroom/media or s3://bucket?region=eu-central-1", serve, text(&s.storage)},
 		{"", "DARKROOM_SERVICE_KEY", "", "the key that callers must send, 16 characters or more", serve, text(&s.serviceKey)},
+		{"", "DARKROOM_RATE", "50/200", "requests a second and at once of a key, and twice that of all keys of a user; or off", serve, rate(&s.guard.Limits.Key)},
+		{"", "DARKROOM_RATE_ADDRESS", "100/400", "the same of an address, or off", serve, rate(&s.guard.Limits.Address)},
+		{"", "DARKROOM_TRUSTED_PROXIES", "", "networks of proxies whose X-Forwarded-For is believed, as 10.0.0.0/8,192.0.2.7", serve, list(&s.guard.Proxies)},
+		{"", "DARKROOM_CORS_ORIGINS", "", "origins of pages that may call, as https://app.example.com; localhost, or * for all", serve, list(&s.guard.Origins)},
+		{"upstream", "DARKROOM_UPSTREAM", "", "a Supabase project that is handed what does not move here yet, as https://abcdefgh.supabase.co", serve, text(&s.upstream.Project)},
+		{
+			"upstream-prefixes", "DARKROOM_UPSTREAM_PREFIXES", strings.Join(upstream.DefaultPrefixes(), ","), "what is handed to it", serve,
+			list(&s.upstream.Prefixes),
+		},
+		{"rest-upstream", "DARKROOM_REST_UPSTREAM", "", "a PostgREST that is handed all of /rest/v1, as http://127.0.0.1:3000", serve, text(&s.upstream.REST)},
+		{"", "DARKROOM_JWT_SECRET", "", "signs access tokens, 32 characters or more", serve, text(&s.jwtSecret)},
 		{"drain-notice", "DARKROOM_DRAIN_NOTICE", "1s", "how long /readyz says no before new connections are refused", serve, func(value string) (err error) {
 			if s.drainNotice, err = time.ParseDuration(value); err != nil || s.drainNotice < 0 {
 				return errors.New("must be a duration such as 1s")

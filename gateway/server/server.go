@@ -16,6 +16,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"darkroom/gateway/identity"
+	ratelimit "darkroom/gateway/limits"
 	"darkroom/gateway/problem"
 	"darkroom/gateway/storage"
 	"darkroom/sql/taskdb"
@@ -43,6 +44,9 @@ type Config struct {
 	StorageURL  string // as storage.Open takes it, e.g. file:///var/lib/darkroom/media
 	ServiceKey  string // the one key that callers must send, at least 16 characters
 	Log         *slog.Logger
+	JWTSecret   string // signs access tokens, at least 32 characters
+	Guard       Guard  // limits, other origins, proxies
+	Upstream    Upstream
 	// DrainNotice is how long /readyz says no before new connections are refused, so that a load balancer can look away.
 	DrainNotice time.Duration
 }
@@ -57,6 +61,7 @@ type Server struct {
 	log      *slog.Logger
 	notice   time.Duration
 	draining atomic.Bool
+	guard    *guard
 	echo     *echo.Echo
 }
 
@@ -92,7 +97,10 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	s := &Server{
 		pool: pool, db: taskdb.New(pool), bucket: bucket, keyHash: hashKey(config.ServiceKey), log: config.Log, notice: config.DrainNotice,
 	}
-	if s.as, err = identity.New(ctx, pool); err != nil {
+	if s.as, err = identity.New(ctx, pool); err == nil {
+		s.guard, err = newGuard(config, pool)
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	s.echo = s.routes()
@@ -101,6 +109,7 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 
 // Close ends the connections to database and storage. To be called after Serve has returned.
 func (s *Server) Close() error {
+	s.guard.close()
 	s.pool.Close()
 	return s.bucket.Close()
 }
@@ -109,11 +118,13 @@ func (s *Server) Close() error {
 func (s *Server) routes() *echo.Echo {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
-	e.IPExtractor = echo.ExtractIPDirect() // no proxy is trusted to name the client
+	e.IPExtractor = s.guard.clientAddress
 	e.HTTPErrorHandler = s.answerError
 
-	// Around everything, outermost first. CORS, when browsers may call, belongs before authorize: preflights carry no key.
-	e.Use(requestID, s.accessLog, s.recoverPanic, securityHeaders, limits, s.authorize)
+	// Around everything, outermost first. Other origins come before authorize: preflights carry no key. What is forwarded leaves here, before the
+	// limits of our own calls and without a key of ours.
+	e.Use(requestID, s.accessLog, s.recoverPanic, securityHeaders, s.guard.cors, s.guard.byAddress, s.guard.forward, limits, ratelimit.Depth,
+		s.authorize, s.guard.byCaller)
 
 	e.GET(pathHealth, s.health)
 	e.GET(pathReady, s.ready)
@@ -121,6 +132,9 @@ func (s *Server) routes() *echo.Echo {
 	e.HEAD(pathFiles, s.file)
 
 	e.POST("/functions/v1/:name", s.function)
+	if s.guard.rest != nil {
+		s.guard.rest.Routes(e)
+	}
 	e.GET("/tasks/:id", s.getTask)
 	e.GET("/projects/:id/generations", s.listGenerations)
 	return e
@@ -183,7 +197,8 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 // answerError writes the answer to an error of any handler.
 func (s *Server) answerError(err error, c echo.Context) {
 	p := problem.From(err)
-	problem.Write(c, s.log, err, problem.Status(p.Code), p)
+	status := problem.Status(p.Code)
+	problem.Write(c, s.log, err, status, problem.Shape(c.Request().URL.Path, status, p))
 }
 
 func isTaken(err error) bool { return errors.Is(err, syscall.EADDRINUSE) }
