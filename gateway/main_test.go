@@ -158,9 +158,9 @@ func TestKillingTheGatewayLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	storage := t.TempDir()
+	storage, login := t.TempDir(), pg.Login(t, "authenticator")
 	var mu sync.RWMutex
-	gateway := startServe(t, binary, pg.URL, storage)
+	gateway := startServe(t, binary, login, storage)
 	post := func(function, body string) (int, []byte) {
 		mu.RLock()
 		now := gateway
@@ -190,7 +190,7 @@ func TestKillingTheGatewayLosesNothing(t *testing.T) {
 			t.Error(err)
 		}
 		_ = gateway.cmd.Wait()
-		gateway = startServe(t, binary, pg.URL, storage)
+		gateway = startServe(t, binary, login, storage)
 	}
 
 	progress := make(chan struct{}, clients*each)

@@ -35,6 +35,9 @@ end
 $$;
 -- +goose StatementEnd
 
+-- Databases that began before PostgreSQL 15 let everybody make things here.
+revoke create on schema public from public;
+
 create schema darkroom;
 revoke all on schema darkroom from public;
 create schema auth;
@@ -88,6 +91,46 @@ comment on column darkroom.access_tokens.owner_id is 'Who it acts for; null: a w
 comment on column darkroom.access_tokens.prefix is 'Its first characters, for people to know it by.';
 comment on column darkroom.access_tokens.hash is 'SHA-256. The token has 244 random bits, so that nothing slower is needed.';
 create index access_tokens_by_owner on darkroom.access_tokens (owner_id, created_at desc);
+
+-- Sign-in with a password. A session lives by refresh tokens that follow each other; used ones are kept, so that one that comes back is known.
+create table darkroom.credentials (
+  user_id uuid primary key references public.users (id) on delete cascade,
+  email text not null unique,
+  password_hash text not null,
+  user_metadata jsonb not null default '{}',
+  created_at timestamptz not null default clock_timestamp(),
+  updated_at timestamptz not null default clock_timestamp(),
+  last_sign_in_at timestamptz,
+  constraint an_email_is_short check (length(email) between 3 and 254),
+  constraint user_metadata_is_an_object check (jsonb_typeof(user_metadata) = 'object')
+);
+comment on column darkroom.credentials.email is 'As darkroom.plain_email has it.';
+comment on column darkroom.credentials.password_hash is 'bcrypt, as the gateway made it.';
+comment on column darkroom.credentials.user_metadata is 'What the user says; decides nothing.';
+
+create table darkroom.sessions (
+  id uuid primary key default gen_random_uuid(),
+  user_id uuid not null references darkroom.credentials (user_id) on delete cascade,
+  started_at timestamptz not null default clock_timestamp(),
+  used_at timestamptz not null default clock_timestamp()
+);
+create index sessions_by_user on darkroom.sessions (user_id, used_at desc);
+
+create table darkroom.refresh_tokens (
+  hash bytea primary key,
+  session_id uuid not null references darkroom.sessions (id) on delete cascade,
+  used_at timestamptz
+);
+comment on column darkroom.refresh_tokens.hash is 'SHA-256. The token has 256 bits that nobody can guess.';
+create index refresh_tokens_by_session on darkroom.refresh_tokens (session_id);
+
+-- Users whose rows are gone and whose files are being deleted.
+create table darkroom.erasures (
+  owner_id uuid primary key,
+  requested_at timestamptz not null default clock_timestamp(),
+  swept_at timestamptz
+);
+comment on column darkroom.erasures.swept_at is 'When their files were last looked for and deleted; null: not yet.';
 
 -- What can be asked for: data, not code ----------------------------------------------------------
 
@@ -221,6 +264,7 @@ create table public.workers (
   constraint a_worker_of_a_token_has_a_name check ((token_id is null) = (name is null)),
   constraint a_lease_is_between_a_second_and_a_day check (lease_timeout between interval '1 second' and interval '1 day')
 ) with (fillfactor = 50);
+create index workers_by_owner on public.workers (owner_id) where owner_id is not null;
 comment on column public.workers.token_id is 'The token that it calls with; null: it logs in to the database, and is trusted.';
 comment on column public.workers.name is 'What it calls itself. The id is the same, but where another worker has that already.';
 comment on column public.workers.owner_id is 'The only user whose tasks it runs; null: everybody''s.';
@@ -428,6 +472,28 @@ comment on table darkroom.task_events is
 comment on column darkroom.task_events.data is 'INSERT: the row. UPDATE: the columns that can change. DELETE: the row as it was.';
 create index task_events_by_row on darkroom.task_events (row_id, id);
 
+-- Who changed what only the service may change: users, tokens, prices, tools, granted credits. Triggers write it, and refuse every change to it.
+-- No foreign keys: it outlives what it tells of.
+create table darkroom.audit_log (
+  id bigint generated always as identity primary key,
+  created_at timestamptz not null default clock_timestamp(),
+  login text not null,
+  role text not null,
+  subject uuid,
+  token_id uuid,
+  act text not null,
+  object text not null,
+  target text not null,
+  details jsonb not null,
+  constraint act_is_insert_update_or_delete check (act in ('INSERT', 'UPDATE', 'DELETE'))
+);
+comment on table darkroom.audit_log is 'Append-only: who changed users, tokens, prices and tools, and who granted credits.';
+comment on column darkroom.audit_log.login is 'The database login: the gateway''s, or a person''s.';
+comment on column darkroom.audit_log.role is 'The role as which it was done.';
+comment on column darkroom.audit_log.subject is 'The user in the claims, if any.';
+comment on column darkroom.audit_log.details is 'INSERT, DELETE: the row, without secrets and addresses of people. UPDATE: what became of the columns that changed.';
+create index audit_log_by_target on darkroom.audit_log (target, id desc);
+
 -- Shapes that functions take and return -----------------------------------------------------------
 
 create type public.new_access_token as (id uuid, token text, scope text, label text, expires_at timestamptz);
@@ -458,12 +524,25 @@ create type public.credit_account as (owner_id uuid, balance numeric, held numer
 create type public.dependency_output as (
   ordinal integer, task_id uuid, task_type text, output_location text, params jsonb, metadata jsonb
 );
+create type public.erasure as (user_id uuid, requested_at timestamptz, swept_at timestamptz);
 create type public.sweep_report as (checked integer, repaired integer, admitted integer);
+create type public.audit_entry as (
+  id bigint, created_at timestamptz, login text, role text, subject uuid, token_id uuid, act text, object text, target text, details jsonb
+);
 
 -- +goose Down
 drop schema auth cascade;
 drop schema darkroom cascade;
 drop table public.generation_errors, public.shot_generations, public.generations, public.credit_ledger, public.workers,
   public.task_attempts, public.tasks, public.tools, public.task_types, public.shots, public.projects, public.users cascade;
-drop type public.new_task, public.completion, public.completion_result, public.heartbeat_verdict, public.credit_account,
-  public.dependency_output, public.sweep_report, public.new_access_token, public.access_token;
+drop type public.new_task;
+drop type public.completion;
+drop type public.completion_result;
+drop type public.heartbeat_verdict;
+drop type public.credit_account;
+drop type public.dependency_output;
+drop type public.sweep_report;
+drop type public.audit_entry;
+drop type public.new_access_token;
+drop type public.access_token;
+drop type public.erasure;

@@ -3,6 +3,80 @@
 set local check_function_bodies = off;
 
 -- +goose StatementBegin
+-- sql/auth/account_of.sql
+-- The account of a user who signs in here: {"id", "email", "user_metadata", "created_at", "updated_at", "last_sign_in_at"}, and whether the
+-- session is there: "session". Null: the user does not sign in here. For the gateway.
+create or replace function auth.account_of(user_id uuid, session_id uuid default null)
+returns jsonb
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select darkroom.sign_in_account(account_of.user_id) || jsonb_build_object('session',
+    exists (select from darkroom.sessions s where s.id = account_of.session_id and s.user_id = account_of.user_id))
+$$;
+comment on function auth.account_of is 'Account of a user.';
+revoke all on function auth.account_of from public;
+grant execute on function auth.account_of to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/change_account.sql
+-- Changes the account of somebody who is signed in by that session, and returns it as auth.account_of does. Null: the session has ended, or
+-- the password is not old_hash any more; nothing is changed. new_hash: a new password, which ends the user's other sessions; null keeps
+-- the old one. user_metadata: laid over what is there; a null in it takes its key away. For the gateway.
+-- Raises TD003 (user_metadata of more than 16 KiB).
+create or replace function auth.change_account(user_id uuid, session_id uuid, old_hash text default null, new_hash text default null, user_metadata jsonb default '{}')
+returns jsonb
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  c_most constant integer := 16384;
+  v_metadata jsonb;
+begin
+  select (select coalesce(jsonb_object_agg(e.key, e.value) filter (where e.value <> 'null'), '{}')
+          from jsonb_each(c.user_metadata || change_account.user_metadata) e)
+  into v_metadata from darkroom.credentials c
+  where c.user_id = change_account.user_id and (change_account.new_hash is null or c.password_hash = change_account.old_hash)
+  for no key update;
+  if not found or not exists (select from darkroom.sessions s where s.id = change_account.session_id and s.user_id = change_account.user_id) then
+    return null;
+  elsif octet_length(v_metadata::text) > c_most then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = format('user_metadata may have %s bytes.', c_most);
+  end if;
+  update darkroom.credentials c
+  set password_hash = coalesce(change_account.new_hash, c.password_hash), user_metadata = v_metadata, updated_at = clock_timestamp()
+  where c.user_id = change_account.user_id;
+  if change_account.new_hash is not null then
+    delete from darkroom.sessions s where s.user_id = change_account.user_id and s.id <> change_account.session_id;
+  end if;
+  return darkroom.sign_in_account(change_account.user_id);
+end
+$$;
+comment on function auth.change_account is 'Changes password and metadata of a user.';
+revoke all on function auth.change_account from public;
+grant execute on function auth.change_account to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/credentials_of.sql
+-- What the gateway checks a password against: {"user_id", "password_hash"}, by email or by user. Null: there are none. For the gateway.
+create or replace function auth.credentials_of(email text default null, user_id uuid default null)
+returns jsonb
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_build_object('user_id', c.user_id, 'password_hash', c.password_hash)
+  from darkroom.credentials c
+  where c.email = darkroom.plain_email(credentials_of.email) or c.user_id = credentials_of.user_id
+$$;
+comment on function auth.credentials_of is 'Password hash of a user.';
+revoke all on function auth.credentials_of from public;
+grant execute on function auth.credentials_of to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/drop_full_buckets.sql
 -- Forgets the buckets that are full, up to max_buckets of them: without a row they are as full as with one. Returns how many. Those that somebody
 -- takes from just now are left. For the gateway, every few minutes.
@@ -24,6 +98,32 @@ $$;
 comment on function auth.drop_full_buckets is 'Forgets buckets of limits of rate that are full.';
 revoke all on function auth.drop_full_buckets from public;
 grant execute on function auth.drop_full_buckets to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/end_sessions.sql
+-- Ends sessions of a user, for somebody who is signed in by one of them: scope 'local' that one, 'others' all but that, 'global' all.
+-- Their refresh tokens are worth nothing from now on. False: that session has ended already, and nothing is done. For the gateway.
+create or replace function auth.end_sessions(user_id uuid, session_id uuid, scope text)
+returns boolean
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  perform from darkroom.credentials c where c.user_id = end_sessions.user_id for no key update;
+  if not exists (select from darkroom.sessions s where s.id = end_sessions.session_id and s.user_id = end_sessions.user_id) then
+    return false;
+  end if;
+  delete from darkroom.sessions s
+  where s.user_id = end_sessions.user_id
+    and case end_sessions.scope when 'local' then s.id = end_sessions.session_id when 'others' then s.id <> end_sessions.session_id else true end;
+  return true;
+end
+$$;
+comment on function auth.end_sessions is 'Ends sessions of a user.';
+revoke all on function auth.end_sessions from public;
+grant execute on function auth.end_sessions to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -62,7 +162,7 @@ grant execute on function auth.identify_token to authenticator;
 create or replace function auth.jwt()
 returns jsonb
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   -- After a transaction that set it, the setting is '' and not null.
   select nullif(current_setting('request.jwt.claims', true), '')::jsonb
@@ -73,12 +173,36 @@ grant execute on function auth.jwt to anon, authenticated, worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/auth/login_fault.sql
+-- Why the login of this connection must not be a gateway's or a worker's: it could pass by the rules, and then row security and grants protect nobody.
+-- Null when nothing is wrong. Only those who are members of authenticator or worker may ask, and who owns the function.
+create or replace function auth.login_fault()
+returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when r.rolsuper then 'it is a superuser'
+    when r.rolbypassrls then 'it bypasses row security'
+    when r.rolcreaterole then 'it may make roles'
+    when exists (select from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and pg_has_role(session_user, c.relowner, 'member'))
+      then 'it owns tables'
+    when pg_has_role(session_user, 'service_role', 'usage') then 'it is the service without having to say so'
+  end
+  from pg_roles r where r.rolname = session_user
+$$;
+comment on function auth.login_fault is 'Why the login of this connection must not be a gateway''s or a worker''s.';
+revoke all on function auth.login_fault from public;
+grant execute on function auth.login_fault to authenticator, worker;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/role.sql
 -- The role in the claims of this transaction, or null. Anybody may ask. Nothing of ours is decided by it: see darkroom.caller_owner.
 create or replace function auth.role()
 returns text
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role'
 $$;
@@ -112,6 +236,118 @@ $$;
 comment on function auth.role_limits is 'Timeouts of the roles of requests.';
 revoke all on function auth.role_limits from public;
 grant execute on function auth.role_limits to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/rotate_session.sql
+-- Takes a refresh token for the next one: {"session_id", "started_at", "account"}, and "reused": true when nothing else is there because an
+-- old token came back. Null: no such token, or its session has ended. For the gateway, which makes next_hash of the token itself, so that
+-- whoever sends it twice gets the same next token.
+--
+-- A token is good once. For 10 s after, and while its successor was not used, it may come again: of a second tab, or because the answer was
+-- lost. Later somebody else has it too, and the session ends (RFC 9700, section 4.14.2).
+create or replace function auth.rotate_session(token_hash bytea, next_hash bytea)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  c_grace constant interval := '10 seconds';
+  v_session darkroom.sessions;
+  v_used timestamptz;
+begin
+  select s.* into v_session from darkroom.sessions s
+  where s.id = (select t.session_id from darkroom.refresh_tokens t where t.hash = rotate_session.token_hash)
+  for update;
+  if not found then
+    return null;
+  elsif v_session.used_at < clock_timestamp() - darkroom.session_idle() then
+    delete from darkroom.sessions s where s.id = v_session.id;
+    return null;
+  end if;
+  -- Read anew: another rotation may have held the session.
+  select t.used_at into v_used from darkroom.refresh_tokens t where t.hash = rotate_session.token_hash;
+  if not found then
+    return null;
+  elsif v_used is null then
+    update darkroom.refresh_tokens t set used_at = clock_timestamp() where t.hash = rotate_session.token_hash;
+    insert into darkroom.refresh_tokens (hash, session_id) values (rotate_session.next_hash, v_session.id);
+    delete from darkroom.refresh_tokens t where t.session_id = v_session.id and t.used_at < clock_timestamp() - darkroom.session_idle();
+    update darkroom.sessions s set used_at = clock_timestamp() where s.id = v_session.id;
+  elsif v_used < clock_timestamp() - c_grace
+    or not exists (select from darkroom.refresh_tokens t where t.hash = rotate_session.next_hash and t.session_id = v_session.id and t.used_at is null) then
+    delete from darkroom.sessions s where s.id = v_session.id;
+    return jsonb_build_object('reused', true, 'session_id', v_session.id);
+  end if;
+  return jsonb_build_object('session_id', v_session.id, 'started_at', v_session.started_at, 'account', darkroom.sign_in_account(v_session.user_id));
+end
+$$;
+comment on function auth.rotate_session is 'Takes a refresh token for the next one.';
+revoke all on function auth.rotate_session from public;
+grant execute on function auth.rotate_session to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/sign_up.sql
+-- Makes a user who signs in with email and password, and returns the account, as auth.account_of does. Null: the email is taken.
+-- password_hash is what the gateway made of the password. For the gateway.
+create or replace function auth.sign_up(email text, password_hash text, user_metadata jsonb default '{}')
+returns jsonb
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_email text := darkroom.plain_email(sign_up.email);
+  v_user uuid := gen_random_uuid();
+begin
+  begin
+    insert into public.users (id, email) values (v_user, v_email);
+    insert into darkroom.credentials (user_id, email, password_hash, user_metadata)
+    values (v_user, v_email, sign_up.password_hash, sign_up.user_metadata);
+  exception when unique_violation then
+    return null;
+  end;
+  return darkroom.sign_in_account(v_user);
+end
+$$;
+comment on function auth.sign_up is 'Makes a user who signs in with a password.';
+revoke all on function auth.sign_up from public;
+grant execute on function auth.sign_up to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/start_session.sql
+-- Starts a session of a user whose password was checked: {"session_id", "started_at", "account"}. Null: the password is no longer the one
+-- that was checked. token_hash is the SHA-256 of the session's first refresh token. Sessions that were not used for 30 days go, and of
+-- more than 100 those that were not used for longest. For the gateway.
+create or replace function auth.start_session(user_id uuid, password_hash text, token_hash bytea)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  c_most constant integer := 100;
+  v_session darkroom.sessions;
+begin
+  -- Before the sessions: who changes the password ends them, and none may start beside that.
+  update darkroom.credentials c set last_sign_in_at = clock_timestamp()
+  where c.user_id = start_session.user_id and c.password_hash = start_session.password_hash;
+  if not found then
+    return null;
+  end if;
+  delete from darkroom.sessions s
+  where s.id in (select o.id from darkroom.sessions o where o.user_id = start_session.user_id order by o.used_at desc offset c_most - 1)
+    or (s.user_id = start_session.user_id and s.used_at < clock_timestamp() - darkroom.session_idle());
+  insert into darkroom.sessions as s (user_id) values (start_session.user_id) returning s.* into v_session;
+  insert into darkroom.refresh_tokens (hash, session_id) values (start_session.token_hash, v_session.id);
+  return jsonb_build_object('session_id', v_session.id, 'started_at', v_session.started_at, 'account', darkroom.sign_in_account(start_session.user_id));
+end
+$$;
+comment on function auth.start_session is 'Starts a session of a user.';
+revoke all on function auth.start_session from public;
+grant execute on function auth.start_session to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -164,7 +400,7 @@ grant execute on function auth.take_tokens to authenticator;
 create or replace function auth.token_id()
 returns uuid
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'token_id', '')::uuid
 $$;
@@ -179,7 +415,7 @@ grant execute on function auth.token_id to anon, authenticated, worker, service_
 create or replace function auth.uid()
 returns uuid
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub', '')::uuid
 $$;
@@ -194,7 +430,7 @@ grant execute on function auth.uid to anon, authenticated, worker, service_role;
 create or replace function darkroom.account(p_owner uuid)
 returns public.credit_ledger
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_entry public.credit_ledger;
@@ -216,7 +452,7 @@ create or replace function darkroom.append_ledger(
   p_idempotency_key text default null, p_note text default null)
 returns public.credit_ledger
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_before public.credit_ledger;
@@ -247,7 +483,7 @@ revoke all on function darkroom.append_ledger from public;
 create or replace function darkroom.as_uuid(p_value jsonb)
 returns uuid
 language sql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select case when t.v ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then t.v::uuid end
   from (select case jsonb_typeof(p_value)
@@ -257,6 +493,35 @@ as $$
 $$;
 comment on function darkroom.as_uuid is 'The uuid in a JSON value, or null; never an error.';
 revoke all on function darkroom.as_uuid from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/audit_change.sql
+-- Trigger after insert, update or delete on what only the service changes: who did it goes to darkroom.audit_log, in the same transaction.
+-- Arguments: the table, the column that names the row, and the columns to be noted, none of which holds a secret or an address of a person.
+-- An update that changes none of them is not noted.
+create or replace function darkroom.audit_change()
+returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_old jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) end;
+  v_new jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) end;
+  v_details jsonb;
+begin
+  select jsonb_object_agg(c.name, coalesce(v_new, v_old) -> c.name) into v_details from unnest(tg_argv[2:]) c (name)
+  where v_old is null or v_new is null or v_old -> c.name is distinct from v_new -> c.name;
+  if v_details is not null or tg_op <> 'UPDATE' then
+    insert into darkroom.audit_log (login, role, subject, token_id, act, object, target, details)
+    values (session_user, coalesce(nullif(current_setting('role'), 'none'), session_user), auth.uid(), auth.token_id(),
+            tg_op, tg_argv[0], coalesce(v_new, v_old) ->> tg_argv[1], coalesce(v_details, '{}'));
+  end if;
+  return null;
+end
+$$;
+comment on function darkroom.audit_change is 'Notes in the audit log who changed a row.';
+revoke all on function darkroom.audit_change from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -342,7 +607,7 @@ revoke all on function darkroom.caller_worker from public;
 create or replace function darkroom.check_params(p_type public.task_types, p_params jsonb)
 returns void
 language plpgsql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_max_bytes constant integer := 1048576;
@@ -430,7 +695,7 @@ revoke all on function darkroom.check_queue_room from public;
 create or replace function darkroom.check_travel(p_n integer, p_images jsonb, p_frames jsonb, p_overlaps jsonb, p_seed jsonb)
 returns void
 language plpgsql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_wrong text;
@@ -467,7 +732,7 @@ revoke all on function darkroom.check_travel from public;
 create or replace function darkroom.close_tasks(p_owner uuid, p_task uuid, p_status text, p_error text, p_outcome text)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_seeds uuid[] := array[p_task];
@@ -530,7 +795,7 @@ revoke all on function darkroom.close_tasks from public;
 create or replace function darkroom.drop_from_queue(p_task public.tasks)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_row darkroom.task_ready;
@@ -565,7 +830,7 @@ revoke all on function darkroom.drop_from_queue from public;
 create or replace function darkroom.end_attempt(p_task public.tasks, p_outcome text, p_error text default null)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into public.task_attempts (owner_id, task_id, attempt, worker_id, claimed_at, outcome, error)
@@ -584,12 +849,16 @@ revoke all on function darkroom.end_attempt from public;
 -- +goose StatementBegin
 -- sql/internal/ensure_user.sql
 -- Makes sure that the user who is signed in has a row: the first thing that somebody does whose token another service issued.
+-- Raises TD080 (the user was erased lately).
 create or replace function darkroom.ensure_user(p_user uuid)
 returns void
-language sql volatile
-set search_path = ''
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
 as $$
-  insert into public.users (id, email) values (p_user, case when p_user = auth.uid() then auth.jwt() ->> 'email' end) on conflict do nothing
+begin
+  insert into public.users (id, email) values (p_user, case when p_user = auth.uid() then auth.jwt() ->> 'email' end) on conflict do nothing;
+  perform darkroom.refuse_erased(p_user);  -- afterwards: the insert has waited for an erasure that was going on
+end
 $$;
 comment on function darkroom.ensure_user is 'Makes a row for a user who signs in by another service.';
 revoke all on function darkroom.ensure_user from public;
@@ -631,7 +900,7 @@ revoke all on function darkroom.file_new_task from public;
 create or replace function darkroom.file_task(p_task public.tasks)
 returns text
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_window constant integer := 16;
@@ -701,7 +970,7 @@ revoke all on function darkroom.file_task from public;
 
 -- +goose StatementBegin
 -- sql/internal/fill_generation.sql
--- Trigger before insert on generations: the owner is the project's, whoever inserts.
+-- Trigger before insert on generations: the owner is the project's, whoever inserts. Somebody else's project is not found (TD020), as one that is not there.
 create or replace function darkroom.fill_generation()
 returns trigger
 language plpgsql volatile security definer
@@ -709,7 +978,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   select p.owner_id into new.owner_id from public.projects p where p.id = new.project_id;
-  if not found then
+  if not found or new.owner_id <> darkroom.caller_owner() then
     raise exception 'Project not found' using errcode = 'TD020', detail = format('There is no project %s.', new.project_id);
   end if;
   return new;
@@ -744,7 +1013,7 @@ revoke all on function darkroom.fill_project from public;
 -- +goose StatementBegin
 -- sql/internal/fill_shot_generation.sql
 -- Trigger before insert or update on shot_generations: owner and project are the generation's, and the shot must be of the
--- same project (TD024), so that nobody's picture gets onto a stranger's shot.
+-- same project (TD024), so that nobody's picture gets onto a stranger's shot. What is somebody else's is answered as what is not there.
 create or replace function darkroom.fill_shot_generation()
 returns trigger
 language plpgsql volatile security definer
@@ -752,9 +1021,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   select g.owner_id, g.project_id into new.owner_id, new.project_id from public.generations g where g.id = new.generation_id;
-  if not exists (select from public.shots s where s.id = new.shot_id and s.project_id = new.project_id) then
+  if new.owner_id <> darkroom.caller_owner()
+     or not exists (select from public.shots s where s.id = new.shot_id and s.project_id = new.project_id) then
     raise exception 'Shot not found' using errcode = 'TD024',
-      detail = format('Project %s of generation %s has no shot %s.', new.project_id, new.generation_id, new.shot_id);
+      detail = format('There is no shot %s in the project of a generation %s.', new.shot_id, new.generation_id);
   end if;
   return new;
 end
@@ -770,7 +1040,7 @@ revoke all on function darkroom.fill_shot_generation from public;
 create or replace function darkroom.find_shot(p_task public.tasks, p_paths text[])
 returns uuid
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_path text;
@@ -806,7 +1076,7 @@ revoke all on function darkroom.find_shot from public;
 create or replace function darkroom.finish_orchestrator(p_child public.tasks)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_before public.tasks;
@@ -851,7 +1121,7 @@ revoke all on function darkroom.finish_orchestrator from public;
 create or replace function darkroom.fold_events(p_data jsonb[])
 returns jsonb
 language plpgsql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_row jsonb := jsonb_build_object();
@@ -874,7 +1144,7 @@ grant execute on function darkroom.fold_events to service_role;
 create or replace function darkroom.has_live_children(p_task uuid)
 returns boolean
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select exists (select from public.tasks c
                  where c.orchestrator_task_id = p_task and c.status in ('Queued', 'In Progress'))
@@ -889,7 +1159,7 @@ revoke all on function darkroom.has_live_children from public;
 create or replace function darkroom.insert_generation(p_task public.tasks, p_type text)
 returns uuid
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_id uuid;
@@ -914,7 +1184,7 @@ revoke all on function darkroom.insert_generation from public;
 create or replace function darkroom.lease_end(p_task public.tasks, p_worker public.workers)
 returns timestamptz
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select greatest(p_task.claimed_at,
                   case when p_worker.running is null or p_task.id = any (p_worker.running) then p_worker.last_heartbeat end)
@@ -944,13 +1214,14 @@ declare
   v_worker text := p_worker;
   v_mine boolean;
 begin
-  select t.owner_id into v_owner from public.tasks t where t.id = p_task;
-  if not found or v_owner <> darkroom.caller_owner() then
+  select t.owner_id into v_owner from public.tasks t where t.id = p_task and t.owner_id = coalesce(darkroom.caller_owner(), t.owner_id);
+  if found then
+    perform darkroom.lock_owner(v_owner);
+  end if;
+  select t.* into v_task from public.tasks t where t.id = p_task and t.owner_id = v_owner for update;
+  if not found then  -- or not any more
     raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', p_task);
   end if;
-
-  perform darkroom.lock_owner(v_owner);
-  select t.* into v_task from public.tasks t where t.id = p_task for update;
 
   if v_token is not null then
     -- An unknown name becomes one that nobody has.
@@ -981,7 +1252,7 @@ revoke all on function darkroom.lock_held_task from public;
 create or replace function darkroom.lock_owner(p_owner uuid, p_wait boolean default true, p_timeout text default null)
 returns boolean
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_space constant bigint := 7309475735962773870;
@@ -1024,7 +1295,7 @@ revoke all on function darkroom.lock_owner from public;
 create or replace function darkroom.log_generation_error(p_task public.tasks, p_step text, p_sqlstate text, p_message text)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into public.generation_errors (owner_id, task_id, step, sqlstate, message)
@@ -1074,7 +1345,7 @@ revoke all on function darkroom.log_row_change from public;
 create or replace function darkroom.lower_ready_mark(p_created_at timestamptz)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_mark_lock constant bigint := 7235433876402729074;
@@ -1103,7 +1374,7 @@ revoke all on function darkroom.lower_ready_mark from public;
 create or replace function darkroom.notify_workers(p_cancel_job_no bigint default null)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if p_cancel_job_no is not null then
@@ -1117,6 +1388,20 @@ end
 $$;
 comment on function darkroom.notify_workers is 'Wakes idle workers, or tells one to stop a task.';
 revoke all on function darkroom.notify_workers from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/plain_email.sql
+-- An email as it is compared: in small letters, without blanks around. By the letters of ASCII only, so that no locale decides who somebody is.
+create or replace function darkroom.plain_email(p_email text)
+returns text
+language sql immutable strict
+set search_path = pg_catalog, pg_temp
+as $$
+  select lower(btrim(p_email) collate "C") collate "default"
+$$;
+comment on function darkroom.plain_email is 'An email as it is compared.';
+revoke all on function darkroom.plain_email from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -1226,7 +1511,7 @@ revoke all on function darkroom.prepare_task from public;
 create or replace function darkroom.price_of(p_type public.task_types, p_params jsonb)
 returns numeric
 language plpgsql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_units text;
@@ -1249,6 +1534,29 @@ revoke all on function darkroom.price_of from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/purge.sql
+-- Deletes rows that have served their time, and returns how many. Each kind of row has one statement here.
+create or replace function darkroom.purge()
+returns bigint
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_count bigint;
+  v_total bigint := 0::bigint;
+begin
+  -- Erasures whose files were deleted once more a day after: by then every token of the user has expired and every zombie has ended.
+  delete from darkroom.erasures e where e.swept_at > e.requested_at + interval '1 day';
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  return v_total;
+end
+$$;
+comment on function darkroom.purge is 'Deletes rows that have served their time.';
+revoke all on function darkroom.purge from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/refill_lane.sql
 -- Fills a lane's window from its backlog after rows left it: from fewer than 8 up to 16. The caller holds the owner's lock.
 -- p_created_at, p_job_no: the youngest row that left. Everything of the lane's backlog is younger than it, and dead rows lie
@@ -1257,7 +1565,7 @@ create or replace function darkroom.refill_lane(
   p_owner uuid, p_task_type text, p_cost numeric, p_created_at timestamptz, p_job_no bigint, p_parked boolean)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_low constant integer := 8;
@@ -1293,13 +1601,48 @@ revoke all on function darkroom.refill_lane from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/refuse_change.sql
+-- Trigger before update, delete or truncate on what is only ever added to. Raises TD089 for everybody.
+create or replace function darkroom.refuse_change()
+returns trigger
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'Append-only' using errcode = 'TD089', detail = 'What stands here is never changed.';
+end
+$$;
+comment on function darkroom.refuse_change is 'Raises TD089: rows are only added.';
+revoke all on function darkroom.refuse_change from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/refuse_erased.sql
+-- Raises TD080 for a user who was erased less than a day ago: a token of theirs that has not expired yet must not make them anew.
+create or replace function darkroom.refuse_erased(p_user uuid)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if exists (select from darkroom.erasures e where e.owner_id = p_user) then
+    raise exception 'User was erased' using errcode = 'TD080', detail = format('User %s was erased lately.', p_user),
+      hint = 'Sign out. Another account has another id.';
+  end if;
+end
+$$;
+comment on function darkroom.refuse_erased is 'Raises TD080 for a user who was erased lately.';
+revoke all on function darkroom.refuse_erased from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/refuse_hold.sql
 -- Says why a task is not held by this worker and attempt: always raises. TD031 (the lease is lost: another attempt, another worker,
 -- or queued again) or TD032 (it has ended).
 create or replace function darkroom.refuse_hold(p_task public.tasks, p_worker text, p_attempt integer)
 returns void
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if p_task.status in ('Queued', 'In Progress') or coalesce(p_worker <> p_task.worker_id, p_worker is not null)
@@ -1341,7 +1684,7 @@ revoke all on function darkroom.refuse_tokens from public;
 create or replace function darkroom.release_dependents(p_done uuid)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_task public.tasks;
@@ -1389,7 +1732,7 @@ revoke all on function darkroom.remember_deleted_generation from public;
 create or replace function darkroom.requeue_task(p_task public.tasks, p_outcome text, p_error text, p_delay interval default null)
 returns public.tasks
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_counted boolean := p_outcome <> 'released';
@@ -1430,7 +1773,7 @@ revoke all on function darkroom.requeue_task from public;
 create or replace function darkroom.resolve_task_type(p_tool_id text, p_task_type text)
 returns public.task_types
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_type public.task_types;
@@ -1464,7 +1807,7 @@ revoke all on function darkroom.resolve_task_type from public;
 create or replace function darkroom.ring_event_bell()
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform setval('darkroom.event_bell', 1);
@@ -1473,6 +1816,37 @@ end
 $$;
 comment on function darkroom.ring_event_bell is 'Wakes the readers of the event log and disarms the bell.';
 revoke all on function darkroom.ring_event_bell from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/session_idle.sql
+-- How long a session may lie unused before it has ended, and how long used refresh tokens are remembered.
+create or replace function darkroom.session_idle()
+returns interval
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select interval '30 days'
+$$;
+comment on function darkroom.session_idle is 'How long a session may lie unused.';
+revoke all on function darkroom.session_idle from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/sign_in_account.sql
+-- What a user who signs in here is told of the account: see auth.account_of. Null: the user does not sign in here.
+create or replace function darkroom.sign_in_account(p_user uuid)
+returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_build_object('id', c.user_id, 'email', c.email, 'user_metadata', c.user_metadata,
+    'created_at', c.created_at, 'updated_at', c.updated_at, 'last_sign_in_at', c.last_sign_in_at)
+  from darkroom.credentials c
+  where c.user_id = p_user
+$$;
+comment on function darkroom.sign_in_account is 'Account of a user who signs in here.';
+revoke all on function darkroom.sign_in_account from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -1506,7 +1880,7 @@ grant execute on function darkroom.tasks_of_worker to worker;
 create or replace function darkroom.unpark_lanes(p_owner uuid, p_available numeric)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_oldest timestamptz;
@@ -1799,7 +2173,9 @@ begin
   end if;
   perform darkroom.lock_owner(v_owner);
   select t.* into v_task from public.tasks t where t.id = cancel_task.task_id for update;
-  if v_task.status = 'Cancelled' then
+  if not found then
+    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s any more.', cancel_task.task_id);
+  elsif v_task.status = 'Cancelled' then
     return v_task;
   elsif v_task.status not in ('Queued', 'In Progress') then
     raise exception 'Task has ended' using errcode = 'TD032',
@@ -1911,28 +2287,29 @@ begin
             where r.owner_id = v_owner_only and r.task_type = any (v_types) and not r.parked and r.owner_id <> all (v_busy)
             order by r.created_at, r.job_no limit v_want
             for update skip locked) l;
-    else for v_head in
-      select ty.name, h.created_at, h.job_no
-      from unnest(v_types) as ty (name)
-      cross join lateral (select r.created_at, r.job_no from darkroom.task_ready r
-                          where r.task_type = ty.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
-                          order by r.created_at, r.job_no limit 1) h
-      order by h.created_at, h.job_no
-    loop
-      exit when cardinality(v_picked) = v_want
-        and (v_head.created_at, v_head.job_no) > (v_picked[v_want].created_at, v_picked[v_want].job_no);
-      select array_agg(l.r) into v_found
-      from (select r from darkroom.task_ready r
-            where r.task_type = v_head.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
-            order by r.created_at, r.job_no limit v_want
-            for update skip locked) l;
-      if cardinality(v_picked) = 0 then
-        v_picked := coalesce(v_found, '{}');
-      else
-        select array_agg(m.r) into v_picked
-        from (select f as r from unnest(v_picked || v_found) f order by f.created_at, f.job_no limit v_want) m;
-      end if;
-    end loop;
+    else
+      for v_head in
+        select ty.name, h.created_at, h.job_no
+        from unnest(v_types) as ty (name)
+        cross join lateral (select r.created_at, r.job_no from darkroom.task_ready r
+                            where r.task_type = ty.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
+                            order by r.created_at, r.job_no limit 1) h
+        order by h.created_at, h.job_no
+      loop
+        exit when cardinality(v_picked) = v_want
+          and (v_head.created_at, v_head.job_no) > (v_picked[v_want].created_at, v_picked[v_want].job_no);
+        select array_agg(l.r) into v_found
+        from (select r from darkroom.task_ready r
+              where r.task_type = v_head.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
+              order by r.created_at, r.job_no limit v_want
+              for update skip locked) l;
+        if cardinality(v_picked) = 0 then
+          v_picked := coalesce(v_found, '{}');
+        else
+          select array_agg(m.r) into v_picked
+          from (select f as r from unnest(v_picked || v_found) f order by f.created_at, f.job_no limit v_want) m;
+        end if;
+      end loop;
     end if;
 
     if cardinality(v_picked) = 0 then
@@ -2415,6 +2792,7 @@ grant execute on function public.create_tasks to authenticated, worker, service_
 -- +goose StatementBegin
 -- sql/create_user.sql
 -- Makes a user known and returns the row; one that exists is returned as it is.
+-- Raises TD080 (that user was erased less than a day ago).
 create or replace function public.create_user(user_id uuid default null, email text default null)
 returns public.users
 language plpgsql volatile security definer
@@ -2427,7 +2805,8 @@ begin
   insert into public.users as u (id, email) values (coalesce(create_user.user_id, gen_random_uuid()), create_user.email)
   on conflict (id) do nothing
   returning u.* into v_user;
-  if not found then
+  perform darkroom.refuse_erased(create_user.user_id);
+  if v_user.id is null then
     select u.* into v_user from public.users u where u.id = create_user.user_id;
   end if;
   return v_user;
@@ -2436,6 +2815,123 @@ $$;
 comment on function public.create_user is 'Makes a user known.';
 revoke all on function public.create_user from public;
 grant execute on function public.create_user to service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/due_erasures.sql
+-- The erased users whose files are to be deleted now, those who wait longest first: everything in storage below "{user_id}/". No row: none.
+-- A user is due at once, and each hour for a day after: a worker that was cut off, or somebody whose token has not expired yet, may store a
+-- file late. Whoever has deleted them calls mark_erasure_swept. Writes nothing. Raises TD041 (a worker with a token).
+-- Workers and the service may call it.
+create or replace function public.due_erasures()
+returns setof public.erasure
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform darkroom.refuse_tokens();
+  return query
+  select e.owner_id, e.requested_at, e.swept_at from darkroom.erasures e
+  where e.swept_at is null or e.swept_at < clock_timestamp() - interval '1 hour'
+  order by e.requested_at;
+end
+$$;
+comment on function public.due_erasures is 'Erased users whose files are to be deleted now.';
+revoke all on function public.due_erasures from public;
+grant execute on function public.due_erasures to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/erase_user.sql
+-- Erases a user: what runs is cancelled and not charged, all their rows go, and the ledger stays under a random id, without notes, keys and
+-- the ids of tasks, so that the books still add up. Their files are deleted by the keeper of workerd, within minutes: see due_erasures.
+-- Returns the erasure; for a user who was erased less than a day ago, the same one again. Nobody can take the id for that day (TD080).
+--
+-- One transaction: it holds the owner's lock and their projects, which nobody else needs, and waits for what others do there at that moment,
+-- 5 s at most (55P03). It reads the event log whole. Other users are not held up.
+-- Raises TD025 (no such user), TD050 (isolation). The service may call it.
+create or replace function public.erase_user(user_id uuid)
+returns public.erasure
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  c_patience constant interval := interval '5 seconds';
+  v_user uuid := erase_user.user_id;
+  v_began timestamptz := clock_timestamp();
+  v_erasure darkroom.erasures;
+  v_task public.tasks;
+  v_projects uuid[];
+  v_tasks uuid[];
+  v_anonymous uuid := gen_random_uuid();
+  v_salt text := gen_random_uuid()::text;
+begin
+  -- Who creates a task holds the project and then waits for the owner's lock; who completes one has them the other way round. So the projects are
+  -- asked for without waiting, and after a refusal the owner's lock is given up, too.
+  loop
+    begin
+      perform darkroom.lock_owner(v_user);
+      select e.* into v_erasure from darkroom.erasures e where e.owner_id = v_user;
+      if found then
+        return (v_erasure.owner_id, v_erasure.requested_at, v_erasure.swept_at)::public.erasure;
+      end if;
+      perform from public.users u where u.id = v_user for update nowait;
+      if not found then
+        raise exception 'User not found' using errcode = 'TD025', detail = format('There is no user %s.', v_user);
+      end if;
+      perform from public.projects p where p.owner_id = v_user order by p.id for update nowait;
+      exit;
+    exception when lock_not_available then
+      if clock_timestamp() > v_began + c_patience then
+        raise;
+      end if;
+    end;
+    perform pg_sleep(0.005);
+  end loop;
+  select coalesce(array_agg(p.id), '{}') into v_projects from public.projects p where p.owner_id = v_user;
+  select coalesce(array_agg(t.id), '{}') into v_tasks from public.tasks t where t.project_id = any (v_projects);
+
+  -- the queue first, so that no hold that is released lets a task in
+  delete from darkroom.task_ready r where r.owner_id = v_user;
+  delete from darkroom.task_backlog b where b.owner_id = v_user;
+  delete from darkroom.task_deps d where d.task_id = any (v_tasks);
+  delete from darkroom.task_delayed d where d.task_id = any (v_tasks);
+  delete from darkroom.queue_repairs q where q.owner_id = v_user;
+  for v_task in select t.* from public.tasks t where t.id = any (v_tasks) and t.status = 'In Progress' order by t.id for update loop
+    perform darkroom.end_attempt(v_task, 'cancelled');
+    perform darkroom.notify_workers(v_task.job_no);
+  end loop;
+
+  delete from public.shots s where s.project_id = any (v_projects);
+  delete from public.generations g where g.project_id = any (v_projects);
+  delete from public.generation_errors e where e.task_id = any (v_tasks);
+  delete from darkroom.deleted_generations d where d.owner_id = v_user;
+  delete from public.task_attempts a where a.task_id = any (v_tasks);
+  delete from public.tasks t where t.id = any (v_tasks);
+  delete from public.workers w
+  where w.owner_id = v_user or w.token_id in (select k.id from darkroom.access_tokens k where k.owner_id = v_user);
+  delete from darkroom.access_tokens k where k.owner_id = v_user;
+  delete from public.projects p where p.owner_id = v_user;
+  delete from public.users u where u.id = v_user;
+
+  -- A task keeps one id in all its entries, which nobody can compute: the salt is forgotten.
+  update public.credit_ledger l
+  set owner_id = v_anonymous, note = null, idempotency_key = null,
+      task_id = encode(substr(sha256(convert_to(concat(v_salt, l.task_id), 'UTF8')), 1, 16), 'hex')::uuid
+  where l.owner_id = v_user and l.task_id is not null;
+  update public.credit_ledger l set owner_id = v_anonymous, note = null, idempotency_key = null where l.owner_id = v_user;
+
+  -- last, because all of the above was logged
+  delete from darkroom.task_events e where e.owner_id = v_user;
+
+  insert into darkroom.erasures as e (owner_id) values (v_user) returning e.* into v_erasure;
+  return (v_erasure.owner_id, v_erasure.requested_at, v_erasure.swept_at)::public.erasure;
+end
+$$;
+comment on function public.erase_user is 'Deletes a user with all rows; the ledger stays, anonymous. Files are deleted soon after.';
+revoke all on function public.erase_user from public;
+grant execute on function public.erase_user to service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -2652,11 +3148,11 @@ begin
     raise exception 'Invalid amount' using errcode = 'TD005',
       detail = format('%s is not an amount of credits: above 0, up to %s, at most 3 decimals.', coalesce(amount::text, 'null'), c_max);
   end if;
+  perform darkroom.lock_owner(grant_credits.user_id);
   if not exists (select from public.users u where u.id = grant_credits.user_id) then
     raise exception 'User not found' using errcode = 'TD025', detail = format('There is no user %s.', grant_credits.user_id);
   end if;
 
-  perform darkroom.lock_owner(grant_credits.user_id);
   select l.* into v_entry from public.credit_ledger l
   where l.owner_id = grant_credits.user_id and l.idempotency_key = grant_credits.idempotency_key;
   if found then
@@ -2722,8 +3218,12 @@ begin
   )
   update public.tasks t set progress = m.progress, updated_at = clock_timestamp() from mine m where t.id = m.id;
 
+  -- Of tasks that this worker never held it learns nothing: they are lost, whether they exist or not.
   return query
-  select s.id, s.attempt, case when t.status in ('Complete', 'Failed', 'Cancelled') and t.attempt = s.attempt then 'cancelled' else 'lost' end
+  select s.id, s.attempt,
+    case when t.status in ('Complete', 'Failed', 'Cancelled') and t.attempt = s.attempt and exists (
+           select from public.task_attempts a where a.task_id = t.id and a.attempt = t.attempt and a.worker_id = v_worker)
+         then 'cancelled' else 'lost' end
   from (select darkroom.as_uuid(r -> 'task_id') as id, (r ->> 'attempt')::integer as attempt from jsonb_array_elements(running) r) s
   left join public.tasks t on t.id = s.id
   where t.id is null or t.status <> 'In Progress' or t.worker_id <> v_worker or t.attempt <> s.attempt;
@@ -2758,6 +3258,33 @@ grant execute on function public.list_access_tokens to authenticated, service_ro
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/list_audit.sql
+-- The audit log, newest first: who changed users, tokens, prices and tools, and who granted credits. For the service.
+-- target: only what was done to that row (a user's, a token's id, a name). older_than: the id of the last entry seen. max_rows: 1 to 1000.
+-- No row: there is none. Raises TD003 (max_rows).
+create or replace function public.list_audit(target text default null, max_rows integer default 100, older_than bigint default null)
+returns setof public.audit_entry
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if list_audit.max_rows is null or list_audit.max_rows not between 1 and 1000 then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = 'max_rows is 1 to 1000.';
+  end if;
+  return query
+  select a.id, a.created_at, a.login, a.role, a.subject, a.token_id, a.act, a.object, a.target, a.details
+  from darkroom.audit_log a
+  where (list_audit.target is null or a.target = list_audit.target) and a.id < coalesce(list_audit.older_than, 9223372036854775807)
+  order by a.id desc limit list_audit.max_rows;
+end
+$$;
+comment on function public.list_audit is 'Who changed users, tokens, prices and tools, and who granted credits.';
+revoke all on function public.list_audit from public;
+grant execute on function public.list_audit to service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/list_generations.sql
 -- The gallery of a project, or of one shot of it, newest first. older_than: created_at of the last one seen, to read on.
 -- No row: there is none (any more). Raises TD020 (no such project of the caller's), TD003 (max_rows not 1 to 1000), TD040.
@@ -2789,6 +3316,31 @@ $$;
 comment on function public.list_generations is 'The gallery of a project or shot, newest first.';
 revoke all on function public.list_generations from public;
 grant execute on function public.list_generations to authenticated, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/mark_erasure_swept.sql
+-- Notes that the files of an erased user were deleted just now, and returns the erasure. Raises TD025 (the user is not among the erased), TD041 (a
+-- worker with a token). Workers and the service may call it.
+create or replace function public.mark_erasure_swept(user_id uuid)
+returns public.erasure
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_erasure darkroom.erasures;
+begin
+  perform darkroom.refuse_tokens();
+  update darkroom.erasures e set swept_at = clock_timestamp() where e.owner_id = mark_erasure_swept.user_id returning e.* into v_erasure;
+  if not found then
+    raise exception 'User not found' using errcode = 'TD025', detail = format('User %s was not erased lately.', mark_erasure_swept.user_id);
+  end if;
+  return (v_erasure.owner_id, v_erasure.requested_at, v_erasure.swept_at)::public.erasure;
+end
+$$;
+comment on function public.mark_erasure_swept is 'Notes that the files of an erased user are deleted.';
+revoke all on function public.mark_erasure_swept from public;
+grant execute on function public.mark_erasure_swept to worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -2872,6 +3424,25 @@ grant execute on function public.process_completed_task to worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/purge_expired.sql
+-- Deletes rows that have served their time, a few seconds' worth, and returns how many: see darkroom.purge. Raises TD041 (a worker with a token).
+-- Workers and the service may call it.
+create or replace function public.purge_expired()
+returns bigint
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform darkroom.refuse_tokens();
+  return darkroom.purge();
+end
+$$;
+comment on function public.purge_expired is 'Deletes rows that have served their time.';
+revoke all on function public.purge_expired from public;
+grant execute on function public.purge_expired to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/register_worker.sql
 -- Makes a worker known, or says that it started anew; returns its row. What it held before is lost work: queued again at once,
 -- counted as a failed attempt. To be called when a worker starts, before its first claim.
@@ -2914,7 +3485,8 @@ begin
       hint = 'Add a row to the table task_types, or do not offer to run it.';
   end if;
 
-  -- A token's worker has the id of its name, or where that is taken one that nobody else can have.
+  -- A token's worker has the id of its name, or where that is taken one that nobody else can have. A user's has always such a one: otherwise
+  -- users could take the names of the service's own workers before those start.
   if v_token is not null then
     v_id := (select w.id from public.workers w where w.token_id = v_token and w.name = register_worker.worker_id);
     if v_id is null then
@@ -2923,7 +3495,7 @@ begin
           hint = 'Give workers names that stay the same when they start anew.';
       end if;
       v_id := register_worker.worker_id;
-      if exists (select from public.workers w where w.id = v_id) then
+      if v_owner is not null or exists (select from public.workers w where w.id = v_id) then
         v_id := v_id || '#' || left(v_token::text, 18);
       end if;
     end if;
@@ -3472,6 +4044,10 @@ drop function public.register_worker(text,text[],text[],interval,jsonb,boolean);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function public.purge_expired();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function public.process_completed_task(uuid,jsonb,text,integer);
 -- +goose StatementEnd
 
@@ -3480,7 +4056,15 @@ drop function public.orphaned_outputs(text[]);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function public.mark_erasure_swept(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function public.list_generations(uuid,uuid,integer,timestamp with time zone);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.list_audit(text,integer,bigint);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3513,6 +4097,14 @@ drop function public.fail_task(uuid,text,text,integer,boolean,interval);
 
 -- +goose StatementBegin
 drop function public.expand_travel_orchestrator(uuid,text,integer);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.erase_user(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.due_erasures();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3592,6 +4184,14 @@ drop function darkroom.tasks_of_worker();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.sign_in_account(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.session_idle();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.ring_event_bell();
 -- +goose StatementEnd
 
@@ -3620,7 +4220,19 @@ drop function darkroom.refuse_hold(public.tasks,text,integer);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.refuse_erased(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.refuse_change();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.refill_lane(uuid,text,numeric,timestamp with time zone,bigint,boolean);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.purge();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3629,6 +4241,10 @@ drop function darkroom.price_of(public.task_types,jsonb);
 
 -- +goose StatementBegin
 drop function darkroom.prepare_task();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.plain_email(text);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3740,6 +4356,10 @@ drop function darkroom.caller_owner();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.audit_change();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.as_uuid(jsonb);
 -- +goose StatementEnd
 
@@ -3764,11 +4384,27 @@ drop function auth.take_tokens(bytea,double precision,integer,integer);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function auth.start_session(uuid,text,bytea);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.sign_up(text,text,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.rotate_session(bytea,bytea);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function auth.role_limits();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
 drop function auth.role();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.login_fault();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3780,5 +4416,21 @@ drop function auth.identify_token(bytea);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function auth.end_sessions(uuid,uuid,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function auth.drop_full_buckets(integer);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.credentials_of(text,uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.change_account(uuid,uuid,text,text,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.account_of(uuid,uuid);
 -- +goose StatementEnd

@@ -30,7 +30,28 @@ create trigger log_shot_generations after insert or update or delete on public.s
 create trigger log_credits after insert on public.credit_ledger
   for each row execute function darkroom.log_row_change('credit_ledger');
 
+-- Who changed what only the service may change.
+create trigger audit after insert or update or delete on public.users
+  for each row execute function darkroom.audit_change('users', 'id', 'id');
+create trigger audit after insert or update or delete on darkroom.access_tokens
+  for each row execute function darkroom.audit_change('access_tokens', 'id', 'owner_id', 'scope', 'expires_at', 'revoked_at');
+create trigger audit after insert or update or delete on public.task_types
+  for each row execute function darkroom.audit_change('task_types', 'name', 'name', 'route', 'result_type', 'base_price', 'unit_price', 'unit_path',
+    'max_units', 'required_params', 'shot_id_paths', 'max_attempts', 'enabled');
+create trigger audit after insert or update or delete on public.tools
+  for each row execute function darkroom.audit_change('tools', 'tool_id', 'tool_id', 'task_type');
+create trigger audit after insert on public.credit_ledger
+  for each row when (new.kind = 'grant') execute function darkroom.audit_change('credit_ledger', 'owner_id', 'seq', 'amount');
+create trigger audit_is_append_only before update or delete or truncate on darkroom.audit_log
+  for each statement execute function darkroom.refuse_change();
+
 -- +goose Down
+drop trigger audit_is_append_only on darkroom.audit_log;
+drop trigger audit on public.credit_ledger;
+drop trigger audit on public.tools;
+drop trigger audit on public.task_types;
+drop trigger audit on darkroom.access_tokens;
+drop trigger audit on public.users;
 drop trigger remember_deleted_generation on public.generations;
 drop trigger fill_project on public.projects;
 drop trigger log_credits on public.credit_ledger;

@@ -19,7 +19,9 @@ begin
   end if;
   perform darkroom.lock_owner(v_owner);
   select t.* into v_task from public.tasks t where t.id = cancel_task.task_id for update;
-  if v_task.status = 'Cancelled' then
+  if not found then
+    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s any more.', cancel_task.task_id);
+  elsif v_task.status = 'Cancelled' then
     return v_task;
   elsif v_task.status not in ('Queued', 'In Progress') then
     raise exception 'Task has ended' using errcode = 'TD032',

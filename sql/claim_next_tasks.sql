@@ -74,28 +74,29 @@ begin
             where r.owner_id = v_owner_only and r.task_type = any (v_types) and not r.parked and r.owner_id <> all (v_busy)
             order by r.created_at, r.job_no limit v_want
             for update skip locked) l;
-    else for v_head in
-      select ty.name, h.created_at, h.job_no
-      from unnest(v_types) as ty (name)
-      cross join lateral (select r.created_at, r.job_no from darkroom.task_ready r
-                          where r.task_type = ty.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
-                          order by r.created_at, r.job_no limit 1) h
-      order by h.created_at, h.job_no
-    loop
-      exit when cardinality(v_picked) = v_want
-        and (v_head.created_at, v_head.job_no) > (v_picked[v_want].created_at, v_picked[v_want].job_no);
-      select array_agg(l.r) into v_found
-      from (select r from darkroom.task_ready r
-            where r.task_type = v_head.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
-            order by r.created_at, r.job_no limit v_want
-            for update skip locked) l;
-      if cardinality(v_picked) = 0 then
-        v_picked := coalesce(v_found, '{}');
-      else
-        select array_agg(m.r) into v_picked
-        from (select f as r from unnest(v_picked || v_found) f order by f.created_at, f.job_no limit v_want) m;
-      end if;
-    end loop;
+    else
+      for v_head in
+        select ty.name, h.created_at, h.job_no
+        from unnest(v_types) as ty (name)
+        cross join lateral (select r.created_at, r.job_no from darkroom.task_ready r
+                            where r.task_type = ty.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
+                            order by r.created_at, r.job_no limit 1) h
+        order by h.created_at, h.job_no
+      loop
+        exit when cardinality(v_picked) = v_want
+          and (v_head.created_at, v_head.job_no) > (v_picked[v_want].created_at, v_picked[v_want].job_no);
+        select array_agg(l.r) into v_found
+        from (select r from darkroom.task_ready r
+              where r.task_type = v_head.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
+              order by r.created_at, r.job_no limit v_want
+              for update skip locked) l;
+        if cardinality(v_picked) = 0 then
+          v_picked := coalesce(v_found, '{}');
+        else
+          select array_agg(m.r) into v_picked
+          from (select f as r from unnest(v_picked || v_found) f order by f.created_at, f.job_no limit v_want) m;
+        end if;
+      end loop;
     end if;
 
     if cardinality(v_picked) = 0 then

@@ -1,4 +1,5 @@
 -- Makes a user known and returns the row; one that exists is returned as it is.
+-- Raises TD080 (that user was erased less than a day ago).
 create or replace function public.create_user(user_id uuid default null, email text default null)
 returns public.users
 language plpgsql volatile security definer
@@ -11,7 +12,8 @@ begin
   insert into public.users as u (id, email) values (coalesce(create_user.user_id, gen_random_uuid()), create_user.email)
   on conflict (id) do nothing
   returning u.* into v_user;
-  if not found then
+  perform darkroom.refuse_erased(create_user.user_id);
+  if v_user.id is null then
     select u.* into v_user from public.users u where u.id = create_user.user_id;
   end if;
   return v_user;

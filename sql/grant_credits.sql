@@ -16,11 +16,11 @@ begin
     raise exception 'Invalid amount' using errcode = 'TD005',
       detail = format('%s is not an amount of credits: above 0, up to %s, at most 3 decimals.', coalesce(amount::text, 'null'), c_max);
   end if;
+  perform darkroom.lock_owner(grant_credits.user_id);
   if not exists (select from public.users u where u.id = grant_credits.user_id) then
     raise exception 'User not found' using errcode = 'TD025', detail = format('There is no user %s.', grant_credits.user_id);
   end if;
 
-  perform darkroom.lock_owner(grant_credits.user_id);
   select l.* into v_entry from public.credit_ledger l
   where l.owner_id = grant_credits.user_id and l.idempotency_key = grant_credits.idempotency_key;
   if found then

@@ -39,7 +39,8 @@ begin
       hint = 'Add a row to the table task_types, or do not offer to run it.';
   end if;
 
-  -- A token's worker has the id of its name, or where that is taken one that nobody else can have.
+  -- A token's worker has the id of its name, or where that is taken one that nobody else can have. A user's has always such a one: otherwise
+  -- users could take the names of the service's own workers before those start.
   if v_token is not null then
     v_id := (select w.id from public.workers w where w.token_id = v_token and w.name = register_worker.worker_id);
     if v_id is null then
@@ -48,7 +49,7 @@ begin
           hint = 'Give workers names that stay the same when they start anew.';
       end if;
       v_id := register_worker.worker_id;
-      if exists (select from public.workers w where w.id = v_id) then
+      if v_owner is not null or exists (select from public.workers w where w.id = v_id) then
         v_id := v_id || '#' || left(v_token::text, 18);
       end if;
     end if;

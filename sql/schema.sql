@@ -17,6 +17,18 @@ create type public.access_token as (
   revoked_at timestamp with time zone,
   last_used_at timestamp with time zone
 );
+create type public.audit_entry as (
+  id bigint,
+  created_at timestamp with time zone,
+  login text,
+  role text,
+  subject uuid,
+  token_id uuid,
+  act text,
+  object text,
+  target text,
+  details jsonb
+);
 create type public.completion as (
   task_id uuid,
   attempt integer,
@@ -43,6 +55,11 @@ create type public.dependency_output as (
   output_location text,
   params jsonb,
   metadata jsonb
+);
+create type public.erasure as (
+  user_id uuid,
+  requested_at timestamp with time zone,
+  swept_at timestamp with time zone
 );
 create type public.heartbeat_verdict as (
   task_id uuid,
@@ -92,9 +109,49 @@ create table darkroom.access_tokens (
   constraint access_tokens_hash_key UNIQUE (hash)
 );
 CREATE INDEX access_tokens_by_owner ON darkroom.access_tokens USING btree (owner_id, created_at DESC);
+CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON darkroom.access_tokens FOR EACH ROW EXECUTE FUNCTION darkroom.audit_change('access_tokens', 'id', 'owner_id', 'scope', 'expires_at', 'revoked_at');
 comment on column darkroom.access_tokens.hash is 'SHA-256. The token has 244 random bits, so that nothing slower is needed.';
 comment on column darkroom.access_tokens.owner_id is 'Who it acts for; null: a worker that runs everybody''s tasks.';
 comment on column darkroom.access_tokens.prefix is 'Its first characters, for people to know it by.';
+create table darkroom.audit_log (
+  id bigint generated always as identity not null,
+  created_at timestamp with time zone default clock_timestamp() not null,
+  login text not null,
+  role text not null,
+  subject uuid,
+  token_id uuid,
+  act text not null,
+  object text not null,
+  target text not null,
+  details jsonb not null,
+  constraint act_is_insert_update_or_delete CHECK ((act = ANY (ARRAY['INSERT'::text, 'UPDATE'::text, 'DELETE'::text]))),
+  constraint audit_log_pkey PRIMARY KEY (id)
+);
+CREATE INDEX audit_log_by_target ON darkroom.audit_log USING btree (target, id DESC);
+CREATE TRIGGER audit_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON darkroom.audit_log FOR EACH STATEMENT EXECUTE FUNCTION darkroom.refuse_change();
+comment on table darkroom.audit_log is 'Append-only: who changed users, tokens, prices and tools, and who granted credits.';
+comment on column darkroom.audit_log.details is 'INSERT, DELETE: the row, without secrets and addresses of people. UPDATE: what became of the columns that changed.';
+comment on column darkroom.audit_log.login is 'The database login: the gateway''s, or a person''s.';
+comment on column darkroom.audit_log.role is 'The role as which it was done.';
+comment on column darkroom.audit_log.subject is 'The user in the claims, if any.';
+grant select on darkroom.audit_log to service_role;
+create table darkroom.credentials (
+  user_id uuid not null,
+  email text not null,
+  password_hash text not null,
+  user_metadata jsonb default '{}'::jsonb not null,
+  created_at timestamp with time zone default clock_timestamp() not null,
+  updated_at timestamp with time zone default clock_timestamp() not null,
+  last_sign_in_at timestamp with time zone,
+  constraint an_email_is_short CHECK (((length(email) >= 3) AND (length(email) <= 254))),
+  constraint user_metadata_is_an_object CHECK ((jsonb_typeof(user_metadata) = 'object'::text)),
+  constraint credentials_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE,
+  constraint credentials_pkey PRIMARY KEY (user_id),
+  constraint credentials_email_key UNIQUE (email)
+);
+comment on column darkroom.credentials.email is 'As darkroom.plain_email has it.';
+comment on column darkroom.credentials.password_hash is 'bcrypt, as the gateway made it.';
+comment on column darkroom.credentials.user_metadata is 'What the user says; decides nothing.';
 create table darkroom.deleted_generations (
   task_id uuid not null,
   owner_id uuid not null,
@@ -103,6 +160,14 @@ create table darkroom.deleted_generations (
   constraint deleted_generations_pkey PRIMARY KEY (task_id)
 );
 grant select on darkroom.deleted_generations to service_role;
+create table darkroom.erasures (
+  owner_id uuid not null,
+  requested_at timestamp with time zone default clock_timestamp() not null,
+  swept_at timestamp with time zone,
+  constraint erasures_pkey PRIMARY KEY (owner_id)
+);
+comment on column darkroom.erasures.swept_at is 'When their files were last looked for and deleted; null: not yet.';
+grant select on darkroom.erasures to service_role;
 create table darkroom.lease_watch (
   only_row boolean default true not null,
   last_run timestamp with time zone not null,
@@ -145,6 +210,24 @@ create unlogged table darkroom.rate_buckets (
   constraint rate_buckets_pkey PRIMARY KEY (bucket)
 ) with (fillfactor=50, autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=1000);
 grant select on darkroom.rate_buckets to service_role;
+create table darkroom.refresh_tokens (
+  hash bytea not null,
+  session_id uuid not null,
+  used_at timestamp with time zone,
+  constraint refresh_tokens_session_id_fkey FOREIGN KEY (session_id) REFERENCES darkroom.sessions(id) ON DELETE CASCADE,
+  constraint refresh_tokens_pkey PRIMARY KEY (hash)
+);
+CREATE INDEX refresh_tokens_by_session ON darkroom.refresh_tokens USING btree (session_id);
+comment on column darkroom.refresh_tokens.hash is 'SHA-256. The token has 256 bits that nobody can guess.';
+create table darkroom.sessions (
+  id uuid default gen_random_uuid() not null,
+  user_id uuid not null,
+  started_at timestamp with time zone default clock_timestamp() not null,
+  used_at timestamp with time zone default clock_timestamp() not null,
+  constraint sessions_user_id_fkey FOREIGN KEY (user_id) REFERENCES darkroom.credentials(user_id) ON DELETE CASCADE,
+  constraint sessions_pkey PRIMARY KEY (id)
+);
+CREATE INDEX sessions_by_user ON darkroom.sessions USING btree (user_id, used_at DESC);
 create table darkroom.task_backlog (
   owner_id uuid not null,
   task_type text not null,
@@ -225,6 +308,7 @@ create table public.credit_ledger (
 CREATE UNIQUE INDEX one_grant_per_key ON public.credit_ledger USING btree (owner_id, idempotency_key) WHERE (idempotency_key IS NOT NULL);
 CREATE UNIQUE INDEX one_release_per_attempt ON public.credit_ledger USING btree (task_id, attempt) WHERE (kind = 'release'::text);
 CREATE UNIQUE INDEX one_settle_per_task ON public.credit_ledger USING btree (task_id) WHERE (kind = 'settle'::text);
+CREATE TRIGGER audit AFTER INSERT ON public.credit_ledger FOR EACH ROW WHEN ((new.kind = 'grant'::text)) EXECUTE FUNCTION darkroom.audit_change('credit_ledger', 'owner_id', 'seq', 'amount');
 CREATE TRIGGER log_credits AFTER INSERT ON public.credit_ledger FOR EACH ROW EXECUTE FUNCTION darkroom.log_row_change('credit_ledger');
 alter table public.credit_ledger enable row level security, force row level security;
 create policy internal on public.credit_ledger as permissive for all to current_user using true with check true;
@@ -422,6 +506,7 @@ create table public.task_types (
   constraint prices_are_not_negative CHECK (((base_price >= (0)::numeric) AND (unit_price >= (0)::numeric))),
   constraint task_types_pkey PRIMARY KEY (name)
 );
+CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON public.task_types FOR EACH ROW EXECUTE FUNCTION darkroom.audit_change('task_types', 'name', 'name', 'route', 'result_type', 'base_price', 'unit_price', 'unit_path', 'max_units', 'required_params', 'shot_id_paths', 'max_attempts', 'enabled');
 alter table public.task_types enable row level security, force row level security;
 create policy internal on public.task_types as permissive for all to current_user using true with check true;
 create policy read on public.task_types as permissive for select to anon, authenticated, worker using true;
@@ -523,6 +608,7 @@ create table public.tools (
   constraint tools_task_type_fkey FOREIGN KEY (task_type) REFERENCES public.task_types(name),
   constraint tools_pkey PRIMARY KEY (tool_id)
 );
+CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON public.tools FOR EACH ROW EXECUTE FUNCTION darkroom.audit_change('tools', 'tool_id', 'tool_id', 'task_type');
 alter table public.tools enable row level security, force row level security;
 create policy internal on public.tools as permissive for all to current_user using true with check true;
 create policy read on public.tools as permissive for select to anon, authenticated, worker using true;
@@ -535,6 +621,7 @@ create table public.users (
   created_at timestamp with time zone default clock_timestamp() not null,
   constraint users_pkey PRIMARY KEY (id)
 );
+CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON public.users FOR EACH ROW EXECUTE FUNCTION darkroom.audit_change('users', 'id', 'id');
 alter table public.users enable row level security, force row level security;
 create policy internal on public.users as permissive for all to current_user using true with check true;
 create policy own on public.users as permissive for select to authenticated using (id = ( SELECT auth.uid() AS uid));
@@ -561,6 +648,7 @@ create table public.workers (
   constraint workers_pkey PRIMARY KEY (id),
   constraint a_token_has_one_worker_of_a_name UNIQUE (token_id, name)
 ) with (fillfactor=50);
+CREATE INDEX workers_by_owner ON public.workers USING btree (owner_id) WHERE (owner_id IS NOT NULL);
 alter table public.workers enable row level security, force row level security;
 create policy internal on public.workers as permissive for all to current_user using true with check true;
 create policy own on public.workers as permissive for select to authenticated using (owner_id = ( SELECT auth.uid() AS uid));
@@ -580,66 +668,89 @@ grant select on public.workers to authenticated, service_role, worker;
 --   owner_id uuid
 --   task_id uuid
 --   violation text
+-- function auth.account_of(user_id uuid, session_id uuid DEFAULT NULL::uuid) returns jsonb sql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.account_of(uuid,uuid) to authenticator;
+-- function auth.change_account(user_id uuid, session_id uuid, old_hash text DEFAULT NULL::text, new_hash text DEFAULT NULL::text, user_metadata jsonb DEFAULT '{}'::jsonb) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.change_account(uuid,uuid,text,text,jsonb) to authenticator;
+-- function auth.credentials_of(email text DEFAULT NULL::text, user_id uuid DEFAULT NULL::uuid) returns jsonb sql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.credentials_of(text,uuid) to authenticator;
 -- function auth.drop_full_buckets(max_buckets integer DEFAULT 10000) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.drop_full_buckets(integer) to authenticator;
+-- function auth.end_sessions(user_id uuid, session_id uuid, scope text) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.end_sessions(uuid,uuid,text) to authenticator;
 -- function auth.identify_token(token_hash bytea) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.identify_token(bytea) to authenticator;
--- function auth.jwt() returns jsonb sql stable set search_path=""
+-- function auth.jwt() returns jsonb sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.jwt() to anon, authenticated, service_role, worker;
--- function auth.role() returns text sql stable set search_path=""
+-- function auth.login_fault() returns text sql stable set search_path=pg_catalog, pg_temp
+grant execute on function auth.login_fault() to authenticator, worker;
+-- function auth.role() returns text sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.role() to anon, authenticated, service_role, worker;
 -- function auth.role_limits() returns TABLE(role_name text, statement_timeout text, lock_timeout text, idle_in_transaction_session_timeout text) sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.role_limits() to authenticator;
+-- function auth.rotate_session(token_hash bytea, next_hash bytea) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.rotate_session(bytea,bytea) to authenticator;
+-- function auth.sign_up(email text, password_hash text, user_metadata jsonb DEFAULT '{}'::jsonb) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.sign_up(text,text,jsonb) to authenticator;
+-- function auth.start_session(user_id uuid, password_hash text, token_hash bytea) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.start_session(uuid,text,bytea) to authenticator;
 -- function auth.take_tokens(bucket bytea, per_second double precision, burst integer, wanted integer) returns TABLE(granted integer, busy double precision) plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.take_tokens(bytea,double precision,integer,integer) to authenticator;
--- function auth.token_id() returns uuid sql stable set search_path=""
+-- function auth.token_id() returns uuid sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.token_id() to anon, authenticated, service_role, worker;
--- function auth.uid() returns uuid sql stable set search_path=""
+-- function auth.uid() returns uuid sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.uid() to anon, authenticated, service_role, worker;
--- function darkroom.account(p_owner uuid) returns public.credit_ledger plpgsql stable set search_path=""
--- function darkroom.append_ledger(p_owner uuid, p_kind text, p_amount numeric, p_task uuid DEFAULT NULL::uuid, p_attempt integer DEFAULT NULL::integer, p_idempotency_key text DEFAULT NULL::text, p_note text DEFAULT NULL::text) returns public.credit_ledger plpgsql volatile set search_path=""
--- function darkroom.as_uuid(p_value jsonb) returns uuid sql immutable set search_path=""
+-- function darkroom.account(p_owner uuid) returns public.credit_ledger plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.append_ledger(p_owner uuid, p_kind text, p_amount numeric, p_task uuid DEFAULT NULL::uuid, p_attempt integer DEFAULT NULL::integer, p_idempotency_key text DEFAULT NULL::text, p_note text DEFAULT NULL::text) returns public.credit_ledger plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.as_uuid(p_value jsonb) returns uuid sql immutable set search_path=pg_catalog, pg_temp
+-- function darkroom.audit_change() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.caller_owner() returns uuid plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.caller_token() returns uuid plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.caller_worker(p_name text) returns text plpgsql stable set search_path=pg_catalog, pg_temp
--- function darkroom.check_params(p_type public.task_types, p_params jsonb) returns void plpgsql immutable set search_path=""
+-- function darkroom.check_params(p_type public.task_types, p_params jsonb) returns void plpgsql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.check_queue_room(p_owner uuid, p_job_no bigint, p_refuse boolean) returns void plpgsql volatile set search_path=""
--- function darkroom.check_travel(p_n integer, p_images jsonb, p_frames jsonb, p_overlaps jsonb, p_seed jsonb) returns void plpgsql immutable set search_path=""
--- function darkroom.close_tasks(p_owner uuid, p_task uuid, p_status text, p_error text, p_outcome text) returns void plpgsql volatile set search_path=""
--- function darkroom.drop_from_queue(p_task public.tasks) returns void plpgsql volatile set search_path=""
--- function darkroom.end_attempt(p_task public.tasks, p_outcome text, p_error text DEFAULT NULL::text) returns void plpgsql volatile set search_path=""
--- function darkroom.ensure_user(p_user uuid) returns void sql volatile set search_path=""
+-- function darkroom.check_travel(p_n integer, p_images jsonb, p_frames jsonb, p_overlaps jsonb, p_seed jsonb) returns void plpgsql immutable set search_path=pg_catalog, pg_temp
+-- function darkroom.close_tasks(p_owner uuid, p_task uuid, p_status text, p_error text, p_outcome text) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.drop_from_queue(p_task public.tasks) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.end_attempt(p_task public.tasks, p_outcome text, p_error text DEFAULT NULL::text) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.ensure_user(p_user uuid) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.file_new_task() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
--- function darkroom.file_task(p_task public.tasks) returns text plpgsql volatile set search_path=""
+-- function darkroom.file_task(p_task public.tasks) returns text plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.fill_generation() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.fill_project() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.fill_shot_generation() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
--- function darkroom.find_shot(p_task public.tasks, p_paths text[]) returns uuid plpgsql volatile set search_path=""
--- function darkroom.finish_orchestrator(p_child public.tasks) returns void plpgsql volatile set search_path=""
--- function darkroom.fold_events(p_data jsonb[]) returns jsonb plpgsql immutable set search_path=""
+-- function darkroom.find_shot(p_task public.tasks, p_paths text[]) returns uuid plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.finish_orchestrator(p_child public.tasks) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.fold_events(p_data jsonb[]) returns jsonb plpgsql immutable set search_path=pg_catalog, pg_temp
 grant execute on function darkroom.fold_events(jsonb[]) to service_role;
--- function darkroom.has_live_children(p_task uuid) returns boolean sql stable set search_path=""
--- function darkroom.insert_generation(p_task public.tasks, p_type text) returns uuid plpgsql volatile set search_path=""
--- function darkroom.lease_end(p_task public.tasks, p_worker public.workers) returns timestamp with time zone sql stable set search_path=""
+-- function darkroom.has_live_children(p_task uuid) returns boolean sql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.insert_generation(p_task public.tasks, p_type text) returns uuid plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.lease_end(p_task public.tasks, p_worker public.workers) returns timestamp with time zone sql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.lock_held_task(p_task uuid, p_worker text, p_attempt integer, p_repeat text DEFAULT NULL::text) returns public.tasks plpgsql volatile set search_path=pg_catalog, pg_temp
--- function darkroom.lock_owner(p_owner uuid, p_wait boolean DEFAULT true, p_timeout text DEFAULT NULL::text) returns boolean plpgsql volatile set search_path=""
--- function darkroom.log_generation_error(p_task public.tasks, p_step text, p_sqlstate text, p_message text) returns void plpgsql volatile set search_path=""
+-- function darkroom.lock_owner(p_owner uuid, p_wait boolean DEFAULT true, p_timeout text DEFAULT NULL::text) returns boolean plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.log_generation_error(p_task public.tasks, p_step text, p_sqlstate text, p_message text) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.log_row_change() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
--- function darkroom.lower_ready_mark(p_created_at timestamp with time zone) returns void plpgsql volatile set search_path=""
--- function darkroom.notify_workers(p_cancel_job_no bigint DEFAULT NULL::bigint) returns void plpgsql volatile set search_path=""
+-- function darkroom.lower_ready_mark(p_created_at timestamp with time zone) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.notify_workers(p_cancel_job_no bigint DEFAULT NULL::bigint) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.plain_email(p_email text) returns text sql immutable strict set search_path=pg_catalog, pg_temp
 -- function darkroom.prepare_task() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
--- function darkroom.price_of(p_type public.task_types, p_params jsonb) returns numeric plpgsql immutable set search_path=""
--- function darkroom.refill_lane(p_owner uuid, p_task_type text, p_cost numeric, p_created_at timestamp with time zone, p_job_no bigint, p_parked boolean) returns void plpgsql volatile set search_path=""
--- function darkroom.refuse_hold(p_task public.tasks, p_worker text, p_attempt integer) returns void plpgsql stable set search_path=""
+-- function darkroom.price_of(p_type public.task_types, p_params jsonb) returns numeric plpgsql immutable set search_path=pg_catalog, pg_temp
+-- function darkroom.purge() returns bigint plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.refill_lane(p_owner uuid, p_task_type text, p_cost numeric, p_created_at timestamp with time zone, p_job_no bigint, p_parked boolean) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.refuse_change() returns trigger plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.refuse_erased(p_user uuid) returns void plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.refuse_hold(p_task public.tasks, p_worker text, p_attempt integer) returns void plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.refuse_tokens() returns void plpgsql stable set search_path=pg_catalog, pg_temp
--- function darkroom.release_dependents(p_done uuid) returns void plpgsql volatile set search_path=""
+-- function darkroom.release_dependents(p_done uuid) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.remember_deleted_generation() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
--- function darkroom.requeue_task(p_task public.tasks, p_outcome text, p_error text, p_delay interval DEFAULT NULL::interval) returns public.tasks plpgsql volatile set search_path=""
--- function darkroom.resolve_task_type(p_tool_id text, p_task_type text) returns public.task_types plpgsql stable set search_path=""
--- function darkroom.ring_event_bell() returns void plpgsql volatile set search_path=""
+-- function darkroom.requeue_task(p_task public.tasks, p_outcome text, p_error text, p_delay interval DEFAULT NULL::interval) returns public.tasks plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.resolve_task_type(p_tool_id text, p_task_type text) returns public.task_types plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.ring_event_bell() returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.session_idle() returns interval sql immutable set search_path=pg_catalog, pg_temp
+-- function darkroom.sign_in_account(p_user uuid) returns jsonb sql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.tasks_of_worker() returns uuid[] sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function darkroom.tasks_of_worker() to worker;
--- function darkroom.unpark_lanes(p_owner uuid, p_available numeric) returns void plpgsql volatile set search_path=""
+-- function darkroom.unpark_lanes(p_owner uuid, p_available numeric) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function public.admit_due_tasks(max_tasks integer DEFAULT 1000) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.admit_due_tasks(integer) to service_role, worker;
 -- function public.admit_tasks(user_id uuid) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp
@@ -672,6 +783,10 @@ grant execute on function public.create_task(uuid,text,jsonb,uuid,text,jsonb,uui
 grant execute on function public.create_tasks(public.new_task[]) to authenticated, service_role, worker;
 -- function public.create_user(user_id uuid DEFAULT NULL::uuid, email text DEFAULT NULL::text) returns public.users plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.create_user(uuid,text) to service_role;
+-- function public.due_erasures() returns SETOF public.erasure plpgsql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.due_erasures() to service_role, worker;
+-- function public.erase_user(user_id uuid) returns public.erasure plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.erase_user(uuid) to service_role;
 -- function public.expand_travel_orchestrator(task_id uuid, worker_id text, attempt integer) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.expand_travel_orchestrator(uuid,text,integer) to service_role, worker;
 -- function public.fail_task(task_id uuid, error_message text, worker_id text DEFAULT NULL::text, attempt integer DEFAULT NULL::integer, retryable boolean DEFAULT false, retry_delay interval DEFAULT NULL::interval) returns public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
@@ -688,12 +803,18 @@ grant execute on function public.grant_credits(uuid,numeric,text,text) to servic
 grant execute on function public.heartbeat_worker(text,jsonb,jsonb) to service_role, worker;
 -- function public.list_access_tokens(user_id uuid DEFAULT NULL::uuid) returns SETOF public.access_token plpgsql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.list_access_tokens(uuid) to authenticated, service_role;
+-- function public.list_audit(target text DEFAULT NULL::text, max_rows integer DEFAULT 100, older_than bigint DEFAULT NULL::bigint) returns SETOF public.audit_entry plpgsql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.list_audit(text,integer,bigint) to service_role;
 -- function public.list_generations(project_id uuid, shot_id uuid DEFAULT NULL::uuid, max_rows integer DEFAULT 100, older_than timestamp with time zone DEFAULT NULL::timestamp with time zone) returns SETOF public.generations plpgsql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.list_generations(uuid,uuid,integer,timestamp with time zone) to authenticated, service_role;
+-- function public.mark_erasure_swept(user_id uuid) returns public.erasure plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.mark_erasure_swept(uuid) to service_role, worker;
 -- function public.orphaned_outputs(folders text[]) returns text[] plpgsql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.orphaned_outputs(text[]) to service_role, worker;
 -- function public.process_completed_task(task_id uuid, output jsonb, worker_id text DEFAULT NULL::text, attempt integer DEFAULT NULL::integer) returns public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.process_completed_task(uuid,jsonb,text,integer) to service_role, worker;
+-- function public.purge_expired() returns bigint plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.purge_expired() to service_role, worker;
 -- function public.register_worker(worker_id text, capabilities text[] DEFAULT '{}'::text[], task_types text[] DEFAULT NULL::text[], lease_timeout interval DEFAULT '00:30:00'::interval, info jsonb DEFAULT '{}'::jsonb, if_unknown boolean DEFAULT false) returns public.workers plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.register_worker(text,text[],text[],interval,jsonb,boolean) to service_role, worker;
 -- function public.release_task(task_id uuid, worker_id text, attempt integer, reason text DEFAULT NULL::text) returns public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp

@@ -46,7 +46,7 @@ func Status(code string) int {
 		return http.StatusBadRequest
 	case Unauthorized, "TD040":
 		return http.StatusUnauthorized
-	case "TD041":
+	case "TD041", "TD089":
 		return http.StatusForbidden
 	case "TD010":
 		return http.StatusPaymentRequired
@@ -56,6 +56,8 @@ func Status(code string) int {
 		return http.StatusMethodNotAllowed
 	case "TD030", "TD031", "TD032":
 		return http.StatusConflict
+	case "TD080":
+		return http.StatusGone
 	case TooLarge, "TD004":
 		return http.StatusRequestEntityTooLarge
 	case MediaType:
@@ -128,7 +130,7 @@ func Refuse(code, details string) *Error {
 	case MalformedID:
 		return New(code, "Malformed id", details, "Ids look like 6f9619ff-8b86-d011-b42d-00c04fc964ff.")
 	case Unauthorized:
-		return New(code, "Not authorized", details, "Send the service key as `Authorization: Bearer <key>` or `apikey: <key>`.")
+		return New(code, "Not authorized", details, "Send a key or an access token as `Authorization: Bearer <key>` or `apikey: <key>`.")
 	case NoRoute:
 		return New(code, "Nothing at this address", details, "The addresses stand in gateway/README.md.")
 	case NoFile:

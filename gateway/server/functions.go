@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,8 +10,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/labstack/echo/v4"
 
+	"darkroom/gateway/identity"
 	"darkroom/gateway/problem"
 	"darkroom/sql/taskdb"
 )
@@ -77,7 +80,7 @@ func (s *Server) createTask(c echo.Context) error {
 		}
 		task.DependantOn = append(task.DependantOn, dependency)
 	}
-	created, err := s.db.CreateTask(c.Request().Context(), task)
+	created, err := call(s, c, func(ctx context.Context, db *taskdb.DB) (taskdb.Task, error) { return db.CreateTask(ctx, task) })
 	if err != nil {
 		return err
 	}
@@ -94,8 +97,10 @@ func (s *Server) calculateTaskCost(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	cost, err := s.db.CalculateTaskCost(c.Request().Context(), taskdb.NewTask{
-		ToolID: body.ToolID, Input: orNone(body.Input), TaskType: body.TaskType, Params: orNone(body.Params),
+	cost, err := call(s, c, func(ctx context.Context, db *taskdb.DB) (taskdb.Credits, error) {
+		return db.CalculateTaskCost(ctx, taskdb.NewTask{
+			ToolID: body.ToolID, Input: orNone(body.Input), TaskType: body.TaskType, Params: orNone(body.Params),
+		})
 	})
 	if err != nil {
 		return err
@@ -127,15 +132,21 @@ func (s *Server) claimNextTask(c echo.Context) error {
 	if body.WorkerID == "" {
 		return missing("worker_id")
 	}
-	ctx := c.Request().Context()
-	task, found, err := s.db.ClaimNextTask(ctx, body.WorkerID)
+	found := false
+	claim := func(ctx context.Context, db *taskdb.DB) (task taskdb.Task, err error) {
+		task, found, err = db.ClaimNextTask(ctx, body.WorkerID)
+		return task, err
+	}
+	task, err := call(s, c, claim)
 	if errors.Is(err, taskdb.ErrUnknownWorker) {
-		if _, err = s.db.RegisterWorker(ctx, taskdb.Registration{
-			WorkerID: body.WorkerID, Capabilities: []string{capabilityWan2GP}, LeaseTimeout: silentLease, IfUnknown: true,
+		if _, err = call(s, c, func(ctx context.Context, db *taskdb.DB) (taskdb.Worker, error) {
+			return db.RegisterWorker(ctx, taskdb.Registration{
+				WorkerID: body.WorkerID, Capabilities: []string{capabilityWan2GP}, LeaseTimeout: silentLease, IfUnknown: true,
+			})
 		}); err != nil {
 			return err
 		}
-		task, found, err = s.db.ClaimNextTask(ctx, body.WorkerID)
+		task, err = call(s, c, claim)
 	}
 	if err != nil {
 		return err
@@ -200,7 +211,9 @@ func (s *Server) processCompletedTask(c echo.Context) error {
 	if err != nil {
 		return fmt.Errorf("output of a task: %w", err)
 	}
-	task, err := s.db.ProcessCompletedTask(c.Request().Context(), hold, output)
+	task, err := call(s, c, func(ctx context.Context, db *taskdb.DB) (taskdb.Task, error) {
+		return db.ProcessCompletedTask(ctx, hold, output)
+	})
 	if err != nil {
 		return err
 	}
@@ -225,11 +238,12 @@ func (s *Server) failTask(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if body.Retryable {
-		task, err := s.db.RetryTask(c.Request().Context(), hold, body.ErrorMessage, 0)
-		return answer(c, task, err)
-	}
-	task, err := s.db.FailTask(c.Request().Context(), hold, body.ErrorMessage)
+	task, err := call(s, c, func(ctx context.Context, db *taskdb.DB) (taskdb.Task, error) {
+		if body.Retryable {
+			return db.RetryTask(ctx, hold, body.ErrorMessage, 0)
+		}
+		return db.FailTask(ctx, hold, body.ErrorMessage)
+	})
 	return answer(c, task, err)
 }
 
@@ -245,8 +259,20 @@ func (s *Server) cancelTask(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	task, err := s.db.CancelTask(c.Request().Context(), id, body.Reason)
+	task, err := call(s, c, func(ctx context.Context, db *taskdb.DB) (taskdb.Task, error) {
+		return db.CancelTask(ctx, id, body.Reason)
+	})
 	return answer(c, task, err)
+}
+
+// call runs do in the database as the caller, in a transaction.
+func call[T any](s *Server, c echo.Context, do func(ctx context.Context, db *taskdb.DB) (T, error)) (answer T, err error) {
+	ctx := c.Request().Context()
+	err = s.as.As(ctx, identity.Of(c), pgx.ReadWrite, func(tx pgx.Tx) (err error) {
+		answer, err = do(ctx, taskdb.New(tx))
+		return err
+	})
+	return answer, err
 }
 
 // answer writes what the database returned.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -20,7 +21,7 @@ func (s *Server) getTask(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	task, err := s.db.GetTask(c.Request().Context(), id)
+	task, err := call(s, c, func(ctx context.Context, db *taskdb.DB) (taskdb.Task, error) { return db.GetTask(ctx, id) })
 	return answer(c, task, err)
 }
 
@@ -47,7 +48,9 @@ func (s *Server) listGenerations(c echo.Context) error {
 			return problem.Refuse(problem.Malformed, fmt.Sprintf("older_than is %q, which is not a time such as 2026-01-31T12:00:00Z.", shortened(text)))
 		}
 	}
-	list, err := s.db.ListGenerations(c.Request().Context(), gallery)
+	list, err := call(s, c, func(ctx context.Context, db *taskdb.DB) ([]taskdb.Generation, error) {
+		return db.ListGenerations(ctx, gallery)
+	})
 	if err == nil && list == nil {
 		list = []taskdb.Generation{} // [] and not null
 	}

@@ -26,7 +26,7 @@ func (b *testBundle) serve(notice time.Duration) (address string, stop context.C
 	b.t.Helper()
 	ctx, cancel := context.WithCancel(b.t.Context())
 	gateway, err := server.Open(ctx, server.Config{
-		DatabaseURL: b.pg.URL, StorageURL: "file://" + b.t.TempDir(), ServiceKey: testKey, Log: slog.New(slog.DiscardHandler), DrainNotice: notice,
+		DatabaseURL: b.pg.Login(b.t, "authenticator"), StorageURL: "file://" + b.t.TempDir(), ServiceKey: testKey, Log: slog.New(slog.DiscardHandler), DrainNotice: notice,
 	})
 	must(b.t, err)
 	listener, err := server.Listen(ctx, "127.0.0.1:0", false)
@@ -134,6 +134,7 @@ func TestOpenRefusesWhatCannotWork(t *testing.T) {
 
 	// With Darkroom's migrations alone, River's are named.
 	must(t, migrations.Up(t.Context(), pg.URL, migrations.FS))
+	good.DatabaseURL = pg.Login(t, "authenticator")
 	if _, err := server.Open(t.Context(), good); err == nil || !strings.Contains(err.Error(), "River") {
 		t.Errorf("want River's migrations, got %v", err)
 	}
@@ -146,6 +147,19 @@ func TestOpenRefusesWhatCannotWork(t *testing.T) {
 	gateway, err := server.Open(t.Context(), good)
 	must(t, err)
 	must(t, gateway.Close())
+
+	// A login that could pass by the rules.
+	for login, want := range map[string]string{
+		pg.URL:                      "because it is a superuser",
+		pg.Login(t, "worker"):       "must be a member of the role authenticator",
+		pg.Login(t, "service_role"): "must be a member of the role authenticator",
+		pg.Login(t, "pg_monitor"):   "must be a member of the role authenticator",
+	} {
+		good.DatabaseURL = login
+		if _, err := server.Open(t.Context(), good); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q, got %v", want, err)
+		}
+	}
 }
 
 func TestSeveralMayMigrateAtOnce(t *testing.T) {

@@ -40,12 +40,16 @@ var errNoDatabase = errors.New("DATABASE_URL is not set: give the database as po
 
 // Config is what a gateway needs.
 type Config struct {
-	DatabaseURL string // PostgreSQL, migrated
+	DatabaseURL string // PostgreSQL, migrated; the user is a member of the role authenticator and no more
 	StorageURL  string // as storage.Open takes it, e.g. file:///var/lib/darkroom/media
-	ServiceKey  string // the one key that callers must send, at least 16 characters
+	ServiceKey  string // opens everything; at least 16 characters
+	AnonKey     string // opaque and public, for apps before anybody signs in; may be ""
+	JWTSecret   string // signs access tokens, at least 32 characters; without it nobody signs in here
+	JWKS        string // where the public keys of another issuer's JWTs are, as identity.Settings has it; may be ""
+	JWTIssuer   string // what a JWT's iss must be; "" for anything
+	JWTAudience string // what a JWT's aud must contain; "" for anything
 	Log         *slog.Logger
-	JWTSecret   string // signs access tokens, at least 32 characters
-	Guard       Guard  // limits, other origins, proxies
+	Guard       Guard // limits, other origins, proxies
 	Upstream    Upstream
 	// DrainNotice is how long /readyz says no before new connections are refused, so that a load balancer can look away.
 	DrainNotice time.Duration
@@ -54,10 +58,9 @@ type Config struct {
 // Server is the gateway. Its methods are safe for concurrent use.
 type Server struct {
 	pool     *pgxpool.Pool
-	db       *taskdb.DB
 	as       *identity.DB
 	bucket   *storage.Bucket
-	keyHash  [32]byte
+	verifier *identity.Verifier
 	log      *slog.Logger
 	notice   time.Duration
 	draining atomic.Bool
@@ -66,7 +69,7 @@ type Server struct {
 }
 
 // Open connects a gateway to its database and storage. It fails with one sentence when a setting is wrong, the database does not
-// answer, or migrations are pending, which it names. The caller closes it.
+// answer, its user may do more than a gateway needs, or migrations are pending, which it names. The caller closes it.
 func Open(ctx context.Context, config Config) (*Server, error) {
 	if len(config.ServiceKey) < minKeyBytes {
 		return nil, fmt.Errorf("DARKROOM_SERVICE_KEY needs at least %d characters: set it to a random text, such as the output of `openssl rand -hex 32`", minKeyBytes)
@@ -81,10 +84,22 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	pending, err := Pending(ctx, pool)
+	err = taskdb.CheckLogin(ctx, pool, "authenticator")
+	var pending []string
+	if err == nil {
+		pending, err = Pending(ctx, pool)
+	}
 	if err == nil && len(pending) > 0 {
 		err = fmt.Errorf("the database lacks migrations (%s): run `gateway migrate`", strings.Join(pending, ", "))
 	}
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	verifier, err := identity.NewVerifier(pool, identity.Settings{
+		ServiceKey: config.ServiceKey, AnonKey: config.AnonKey, JWTSecret: config.JWTSecret, JWKS: config.JWKS,
+		Issuer: config.JWTIssuer, Audience: config.JWTAudience, Log: config.Log,
+	})
 	if err != nil {
 		pool.Close()
 		return nil, err
@@ -95,7 +110,7 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		pool: pool, db: taskdb.New(pool), bucket: bucket, keyHash: hashKey(config.ServiceKey), log: config.Log, notice: config.DrainNotice,
+		pool: pool, bucket: bucket, verifier: verifier, log: config.Log, notice: config.DrainNotice,
 	}
 	if s.as, err = identity.New(ctx, pool); err == nil {
 		s.guard, err = newGuard(config, pool)
@@ -121,10 +136,10 @@ func (s *Server) routes() *echo.Echo {
 	e.IPExtractor = s.guard.clientAddress
 	e.HTTPErrorHandler = s.answerError
 
-	// Around everything, outermost first. Other origins come before authorize: preflights carry no key. What is forwarded leaves here, before the
+	// Around everything, outermost first. Other origins come before the Verifier: preflights carry no key. What is forwarded leaves here, before the
 	// limits of our own calls and without a key of ours.
 	e.Use(requestID, s.accessLog, s.recoverPanic, securityHeaders, s.guard.cors, s.guard.byAddress, s.guard.forward, limits, ratelimit.Depth,
-		s.authorize, s.guard.byCaller)
+		s.verifier.Middleware(isOpen), s.guard.byCaller)
 
 	e.GET(pathHealth, s.health)
 	e.GET(pathReady, s.ready)

@@ -45,7 +45,7 @@ func setup(t *testing.T) *testBundle {
 	storageURL := "file://" + t.TempDir()
 	var err error
 	b.gateway, err = server.Open(ctx, server.Config{
-		DatabaseURL: b.pg.URL, StorageURL: storageURL, ServiceKey: testKey, Log: slog.New(slog.NewTextHandler(b.log, nil)),
+		DatabaseURL: b.pg.Login(t, "authenticator"), StorageURL: storageURL, ServiceKey: testKey, Log: slog.New(slog.NewTextHandler(b.log, nil)),
 	})
 	must(t, err)
 	b.web = httptest.NewServer(b.gateway)

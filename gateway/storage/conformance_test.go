@@ -365,3 +365,29 @@ func removesNothingThatIsWhole(s store) {
 		t.Errorf("listed %q", got)
 	}
 }
+
+func removesAFolder(s store) {
+	t := s.t
+	content := pngBytes(t)
+	for i := range 3 {
+		put(t, s.bucket, fmt.Sprintf("u/tasks/%d/1/a.png", i), content)
+	}
+	put(t, s.bucket, "u/uploads/a.png", content)
+	kept := []string{"a/u/a.png", "u.png", "ub/a.png"}
+	for _, key := range kept {
+		put(t, s.bucket, key, content)
+	}
+	for _, want := range []int{4, 0} {
+		if n, err := s.bucket.RemoveFolder(t.Context(), "u"); n != want || err != nil {
+			t.Errorf("removed %d, %v; want %d", n, err, want)
+		}
+	}
+	if got := list(t, s.bucket); !slices.Equal(got, kept) {
+		t.Errorf("left are %q, want %q", got, kept)
+	}
+	for _, folder := range []string{"", ".", "..", "u/..", "/"} {
+		if _, err := s.bucket.RemoveFolder(t.Context(), folder); !errors.Is(err, storage.ErrKey) {
+			t.Errorf("%q: %v", folder, err)
+		}
+	}
+}

@@ -138,6 +138,20 @@ func (f *folder) page(ctx context.Context, after string) (objects []Info, next s
 	return objects, next, err
 }
 
+// removeAll deletes a folder with all that is in it, and returns how many objects there were.
+func (f *folder) removeAll(ctx context.Context, name string) (removed int, err error) {
+	err = f.walk(ctx, name, func(key string, entry fs.DirEntry) error {
+		if _, err := CleanKey(key); err == nil && entry.Type().IsRegular() {
+			removed++
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return removed, f.RemoveAll(name) //nolint:wrapcheck // names the folder
+}
+
 // removeUnfinished deletes the temporary files that were last written before a time, and folders that have been empty since then.
 func (f *folder) removeUnfinished(ctx context.Context, before time.Time) (removed int, err error) {
 	var folders []string

@@ -226,6 +226,46 @@ func (b *Bucket) Page(ctx context.Context, token string) (objects []Info, next s
 	return objects, string(after), nil
 }
 
+// RemoveFolder deletes all objects whose key begins with the folder and a slash, unfinished ones too where the store shows them, and returns how many
+// objects there were. A folder in which nothing is, is no error; one that is no key is [ErrKey]. What is stored while it runs may stay.
+func (b *Bucket) RemoveFolder(ctx context.Context, folder string) (removed int, err error) {
+	if folder, err = CleanKey(folder); err != nil {
+		return 0, err
+	}
+	if b.folder != nil {
+		removed, err = b.folder.removeAll(ctx, folder)
+	} else {
+		removed, err = b.removeBelow(ctx, folder+"/")
+	}
+	if err != nil {
+		return removed, fmt.Errorf("delete a folder: %w", discreet(err))
+	}
+	return removed, nil
+}
+
+func (b *Bucket) removeBelow(ctx context.Context, prefix string) (removed int, err error) {
+	var client *s3.Client
+	if b.blob.As(&client) {
+		if _, err := b.abortUploads(ctx, client, b.prefix+prefix, time.Now().Add(time.Hour)); err != nil {
+			return 0, err
+		}
+	}
+	for token := blob.FirstPageToken; len(token) > 0; {
+		page, next, err := b.blob.ListPage(ctx, token, pageSize, &blob.ListOptions{Prefix: prefix})
+		if err != nil {
+			return removed, err //nolint:wrapcheck // the caller says what was tried
+		}
+		for _, object := range page {
+			if err := b.blob.Delete(ctx, object.Key); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
+				return removed, err //nolint:wrapcheck // the caller says what was tried
+			}
+			removed++
+		}
+		token = next
+	}
+	return removed, nil
+}
+
 // RemoveUnfinished deletes what writers left that were killed before a time: temporary files in a folder, parts of uploads on S3. Nobody sees these, but
 // they take room. Google and Azure delete theirs themselves, after a week. It returns how many there were.
 func (b *Bucket) RemoveUnfinished(ctx context.Context, before time.Time) (removed int, err error) {
@@ -234,7 +274,7 @@ func (b *Bucket) RemoveUnfinished(ctx context.Context, before time.Time) (remove
 	case b.folder != nil:
 		removed, err = b.folder.removeUnfinished(ctx, before)
 	case b.blob.As(&client):
-		removed, err = b.abortUploads(ctx, client, before)
+		removed, err = b.abortUploads(ctx, client, b.prefix, before)
 	}
 	if err != nil {
 		return removed, fmt.Errorf("remove unfinished objects: %w", discreet(err))
@@ -242,8 +282,8 @@ func (b *Bucket) RemoveUnfinished(ctx context.Context, before time.Time) (remove
 	return removed, nil
 }
 
-func (b *Bucket) abortUploads(ctx context.Context, client *s3.Client, before time.Time) (removed int, err error) {
-	pages := s3.NewListMultipartUploadsPaginator(client, &s3.ListMultipartUploadsInput{Bucket: &b.name, Prefix: &b.prefix})
+func (b *Bucket) abortUploads(ctx context.Context, client *s3.Client, prefix string, before time.Time) (removed int, err error) {
+	pages := s3.NewListMultipartUploadsPaginator(client, &s3.ListMultipartUploadsInput{Bucket: &b.name, Prefix: &prefix})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {

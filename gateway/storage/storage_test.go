@@ -99,6 +99,7 @@ func TestConformance(t *testing.T) {
 		"pages and deletes":          pagesAndDeletes,
 		"keeps prefixes apart":       keepsPrefixesApart,
 		"removes unfinished objects": removesNothingThatIsWhole,
+		"removes a folder":           removesAFolder,
 	}
 	kinds := map[string]func(t *testing.T) (newURL func(*testing.T) string){
 		"file": func(*testing.T) func(*testing.T) string {

@@ -2,7 +2,7 @@
 create or replace function auth.jwt()
 returns jsonb
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   -- After a transaction that set it, the setting is '' and not null.
   select nullif(current_setting('request.jwt.claims', true), '')::jsonb

@@ -2,7 +2,7 @@
 create or replace function darkroom.account(p_owner uuid)
 returns public.credit_ledger
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_entry public.credit_ledger;

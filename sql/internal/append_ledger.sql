@@ -5,7 +5,7 @@ create or replace function darkroom.append_ledger(
   p_idempotency_key text default null, p_note text default null)
 returns public.credit_ledger
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_before public.credit_ledger;

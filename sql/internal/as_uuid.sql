@@ -2,7 +2,7 @@
 create or replace function darkroom.as_uuid(p_value jsonb)
 returns uuid
 language sql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select case when t.v ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then t.v::uuid end
   from (select case jsonb_typeof(p_value)

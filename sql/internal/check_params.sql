@@ -2,7 +2,7 @@
 create or replace function darkroom.check_params(p_type public.task_types, p_params jsonb)
 returns void
 language plpgsql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_max_bytes constant integer := 1048576;

@@ -3,7 +3,7 @@
 create or replace function darkroom.drop_from_queue(p_task public.tasks)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_row darkroom.task_ready;

@@ -3,7 +3,7 @@
 create or replace function darkroom.end_attempt(p_task public.tasks, p_outcome text, p_error text default null)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into public.task_attempts (owner_id, task_id, attempt, worker_id, claimed_at, outcome, error)

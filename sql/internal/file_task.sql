@@ -6,7 +6,7 @@
 create or replace function darkroom.file_task(p_task public.tasks)
 returns text
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_window constant integer := 16;

@@ -3,7 +3,7 @@
 create or replace function darkroom.find_shot(p_task public.tasks, p_paths text[])
 returns uuid
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_path text;

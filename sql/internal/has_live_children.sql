@@ -2,7 +2,7 @@
 create or replace function darkroom.has_live_children(p_task uuid)
 returns boolean
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select exists (select from public.tasks c
                  where c.orchestrator_task_id = p_task and c.status in ('Queued', 'In Progress'))

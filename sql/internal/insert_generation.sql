@@ -2,7 +2,7 @@
 create or replace function darkroom.insert_generation(p_task public.tasks, p_type text)
 returns uuid
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_id uuid;

@@ -3,7 +3,7 @@
 create or replace function darkroom.lease_end(p_task public.tasks, p_worker public.workers)
 returns timestamptz
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select greatest(p_task.claimed_at,
                   case when p_worker.running is null or p_task.id = any (p_worker.running) then p_worker.last_heartbeat end)

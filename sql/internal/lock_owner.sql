@@ -5,7 +5,7 @@
 create or replace function darkroom.lock_owner(p_owner uuid, p_wait boolean default true, p_timeout text default null)
 returns boolean
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_space constant bigint := 7309475735962773870;

@@ -4,7 +4,7 @@
 create or replace function darkroom.lower_ready_mark(p_created_at timestamptz)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_mark_lock constant bigint := 7235433876402729074;

@@ -5,7 +5,7 @@
 create or replace function darkroom.notify_workers(p_cancel_job_no bigint default null)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if p_cancel_job_no is not null then

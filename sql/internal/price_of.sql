@@ -3,7 +3,7 @@
 create or replace function darkroom.price_of(p_type public.task_types, p_params jsonb)
 returns numeric
 language plpgsql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_units text;

@@ -3,7 +3,7 @@
 create or replace function darkroom.refuse_hold(p_task public.tasks, p_worker text, p_attempt integer)
 returns void
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if p_task.status in ('Queued', 'In Progress') or coalesce(p_worker <> p_task.worker_id, p_worker is not null)

@@ -2,7 +2,7 @@
 create or replace function darkroom.release_dependents(p_done uuid)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_task public.tasks;

@@ -3,7 +3,7 @@
 create or replace function darkroom.resolve_task_type(p_tool_id text, p_task_type text)
 returns public.task_types
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_type public.task_types;

@@ -3,7 +3,7 @@
 create or replace function darkroom.ring_event_bell()
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform setval('darkroom.event_bell', 1);

@@ -3,7 +3,7 @@
 create or replace function darkroom.unpark_lanes(p_owner uuid, p_available numeric)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_oldest timestamptz;

@@ -15,6 +15,7 @@ var (
 	callCancelTask           = call{"cancel_task", "select * from cancel_task(task_id => $1, reason => $2)"}
 	callListGenerations      = call{"list_generations", "select * from list_generations(project_id => $1, shot_id => $2, max_rows => $3, older_than => $4)"}
 	callCreateUser           = call{"create_user", "select * from create_user(user_id => $1, email => $2)"}
+	callEraseUser            = call{"erase_user", "select * from erase_user(user_id => $1)"}
 	callCreateProject        = call{"create_project", "select * from create_project(user_id => $1, name => $2)"}
 	callCreateShot           = call{"create_shot", "select * from create_shot(project_id => $1, name => $2)"}
 	callGrantCredits         = call{"grant_credits", "select * from grant_credits(user_id => $1, amount => $2, idempotency_key => $3, note => $4)"}
@@ -23,6 +24,7 @@ var (
 	callCreateAccessToken    = call{"create_access_token", "select * from create_access_token(scope => $1, label => $2, expires_in => $3, user_id => $4)"}
 	callListAccessTokens     = call{"list_access_tokens", "select * from list_access_tokens(user_id => $1)"}
 	callRevokeAccessToken    = call{"revoke_access_token", "select * from revoke_access_token(token_id => $1)"}
+	callListAudit            = call{"list_audit", "select * from list_audit(target => $1, max_rows => $2, older_than => $3)"}
 	callRegisterWorker       = call{"register_worker", "select * from register_worker(worker_id => $1, capabilities => $2, task_types => $3, lease_timeout => $4, info => $5, if_unknown => $6)"}
 	callClaimNextTask        = call{"claim_next_task", "select * from claim_next_task(worker_id => $1)"}
 	callClaimNextTasks       = call{"claim_next_tasks", "select * from claim_next_tasks(worker_id => $1, max_tasks => $2, task_types => $3)"}
@@ -40,6 +42,9 @@ var (
 	callAdmitTasks           = call{"admit_tasks", "select admit_tasks(user_id => $1)"}
 	callSweepTasks           = call{"sweep_tasks", "select * from sweep_tasks(max_tasks => $1)"}
 	callOrphanedOutputs      = call{"orphaned_outputs", "select orphaned_outputs(folders => $1)"}
+	callDueErasures          = call{"due_erasures", "select * from due_erasures()"}
+	callMarkErasureSwept     = call{"mark_erasure_swept", "select * from mark_erasure_swept(user_id => $1)"}
+	callPurgeExpired         = call{"purge_expired", "select purge_expired()"}
 	callTickReadyMark        = call{"tick_ready_mark", "select tick_ready_mark(whole => $1)"}
 	callRepairGenerations    = call{"repair_generations", "select * from repair_generations(project_id => $1, max_tasks => $2)"}
 	callInvariantViolations  = call{"invariant_violations", "select * from invariant_violations order by rule, task_id, violation"}

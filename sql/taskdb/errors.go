@@ -40,14 +40,36 @@ var (
 	ErrNotSignedIn         = &Error{Code: "TD040", Message: "Not signed in"}
 	ErrNotAllowed          = &Error{Code: "TD041", Message: "Not allowed"}
 	ErrIsolation           = &Error{Code: "TD050", Message: "Wrong transaction isolation"}
+	ErrErased              = &Error{Code: "TD080", Message: "User was erased"}
+	ErrAppendOnly          = &Error{Code: "TD089", Message: "Append-only"}
 )
 
 // Errors lists every refusal once, in the order of the codes.
 func Errors() []*Error {
 	return []*Error{
-		ErrMissingFields, ErrUnknownType, ErrInvalidParams, ErrParamsTooLarge, ErrInvalidAmount, ErrMissingOutput,
-		ErrInsufficientCredits, ErrTooManyQueued, ErrProjectNotFound, ErrTaskNotFound, ErrUnknownWorker, ErrInvalidDependency, ErrShotNotFound,
-		ErrUserNotFound, ErrTokenNotFound, ErrConflict, ErrLeaseLost, ErrTaskEnded, ErrNotSignedIn, ErrNotAllowed, ErrIsolation,
+		ErrMissingFields,
+		ErrUnknownType,
+		ErrInvalidParams,
+		ErrParamsTooLarge,
+		ErrInvalidAmount,
+		ErrMissingOutput,
+		ErrInsufficientCredits,
+		ErrTooManyQueued,
+		ErrProjectNotFound,
+		ErrTaskNotFound,
+		ErrUnknownWorker,
+		ErrInvalidDependency,
+		ErrShotNotFound,
+		ErrUserNotFound,
+		ErrTokenNotFound,
+		ErrConflict,
+		ErrLeaseLost,
+		ErrTaskEnded,
+		ErrNotSignedIn,
+		ErrNotAllowed,
+		ErrIsolation,
+		ErrErased,
+		ErrAppendOnly,
 	}
 }
 

@@ -126,6 +126,20 @@ type NewAccessToken struct {
 	ExpiresAt *time.Time `db:"expires_at" json:"expires_at"`
 }
 
+// AuditEntry tells of one act of the service, or of a change of tokens.
+type AuditEntry struct {
+	ID        int64           `db:"id" json:"id"`
+	CreatedAt time.Time       `db:"created_at" json:"created_at"`
+	Login     string          `db:"login" json:"login"` // of the database: the gateway's, or a person's
+	Role      string          `db:"role" json:"role"`
+	Subject   *uuid.UUID      `db:"subject" json:"subject"`   // the user in the claims
+	TokenID   *uuid.UUID      `db:"token_id" json:"token_id"` // the access token that was used
+	Act       string          `db:"act" json:"act"`           // INSERT, UPDATE or DELETE
+	Object    string          `db:"object" json:"object"`     // the table
+	Target    string          `db:"target" json:"target"`     // its row
+	Details   json.RawMessage `db:"details" json:"details"`
+}
+
 // LedgerEntry is a row of credit_ledger. The newest one of an owner is the account.
 type LedgerEntry struct {
 	OwnerID        uuid.UUID  `db:"owner_id" json:"owner_id"`
@@ -172,6 +186,13 @@ type CompletionResult struct {
 	Status       *string   `db:"status" json:"status"`
 	ErrorCode    *string   `db:"error_code" json:"error_code"`
 	ErrorMessage *string   `db:"error_message" json:"error_message"`
+}
+
+// Erasure is the end of a user. The rows are gone; the files were deleted at SweptAt, or are about to be.
+type Erasure struct {
+	UserID      uuid.UUID  `db:"user_id" json:"user_id"`
+	RequestedAt time.Time  `db:"requested_at" json:"requested_at"`
+	SweptAt     *time.Time `db:"swept_at" json:"swept_at"` // when storage was last looked at; nil: not yet
 }
 
 // SweepReport is what a sweep looked at and mended. Repaired above zero is a fault of ours.

@@ -80,6 +80,12 @@ func (db *DB) CreateUser(ctx context.Context, id uuid.UUID, email string) (User,
 	return rowOf[User](ctx, db, callCreateUser, orNull(id), orNull(email))
 }
 
+// EraseUser deletes a user with all rows; the ledger stays, anonymous, and files are deleted soon after by workerd. A repeat within a day answers the same.
+// Errors: ErrUserNotFound, ErrIsolation.
+func (db *DB) EraseUser(ctx context.Context, id uuid.UUID) (Erasure, error) {
+	return rowOf[Erasure](ctx, db, callEraseUser, id)
+}
+
 // CreateProject makes a project; uuid.Nil is the caller, where one is signed in. Errors: ErrUserNotFound, ErrNotSignedIn.
 func (db *DB) CreateProject(ctx context.Context, owner uuid.UUID, name string) (Project, error) {
 	return rowOf[Project](ctx, db, callCreateProject, orNull(owner), name)
@@ -110,6 +116,12 @@ func (db *DB) ListAccessTokens(ctx context.Context, user uuid.UUID) ([]AccessTok
 // RevokeAccessToken ends a token. Errors: ErrTokenNotFound.
 func (db *DB) RevokeAccessToken(ctx context.Context, id uuid.UUID) (AccessToken, error) {
 	return rowOf[AccessToken](ctx, db, callRevokeAccessToken, id)
+}
+
+// ListAudit lists who changed users, tokens, prices and tools, and who granted credits, newest first: all, or with target what was done to one row.
+// olderThan is the ID of the last entry seen; 0 begins at the newest. Errors: ErrInvalidParams.
+func (db *DB) ListAudit(ctx context.Context, target string, maxRows int, olderThan int64) ([]AuditEntry, error) {
+	return rowsOf[AuditEntry](ctx, db, callListAudit, orNull(target), maxRows, orNull(olderThan))
 }
 
 // GetCredits reads a user's account; uuid.Nil is the caller. Errors: ErrUserNotFound, ErrNotSignedIn.

@@ -32,6 +32,21 @@ func (db *DB) OrphanedOutputs(ctx context.Context, folders []string) ([]string, 
 	return valueOf[[]string](ctx, db, callOrphanedOutputs, folders)
 }
 
+// DueErasures lists the erased users whose files in storage are to be deleted now, those who wait longest first.
+func (db *DB) DueErasures(ctx context.Context) ([]Erasure, error) {
+	return rowsOf[Erasure](ctx, db, callDueErasures)
+}
+
+// MarkErasureSwept notes that the files of an erased user were deleted just now. Errors: ErrUserNotFound.
+func (db *DB) MarkErasureSwept(ctx context.Context, user uuid.UUID) (Erasure, error) {
+	return rowOf[Erasure](ctx, db, callMarkErasureSwept, user)
+}
+
+// PurgeExpired deletes rows that have served their time, and returns how many. To be called about once an hour.
+func (db *DB) PurgeExpired(ctx context.Context) (int64, error) {
+	return valueOf[int64](ctx, db, callPurgeExpired)
+}
+
 // TickReadyMark moves the mark where claims start reading; false when it could not be moved just now. To be called with whole every
 // 2 s, and without about every 50 ms while claims happen.
 func (db *DB) TickReadyMark(ctx context.Context, whole bool) (bool, error) {

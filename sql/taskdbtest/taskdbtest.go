@@ -10,6 +10,7 @@ package taskdbtest
 
 import (
 	"context"
+	"crypto/rand"
 	"testing"
 	"time"
 
@@ -56,6 +57,27 @@ func (db *DB) Conn(tb testing.TB) *pgx.Conn {
 		_ = conn.Close(ctx) // fails when it was killed
 	})
 	return conn
+}
+
+// Login makes a login that is a member of a role such as authenticator or worker, and returns its connection string. It is dropped when the test ends.
+func (db *DB) Login(tb testing.TB, role string) string {
+	tb.Helper()
+	name, password := randomName(), rand.Text()
+	admin, err := server()
+	if err != nil {
+		tb.Fatalf("taskdbtest: %v", err)
+	}
+	if _, err := admin.pool.Exec(tb.Context(), "create role "+name+" login password '"+password+"' in role "+pgx.Identifier{role}.Sanitize()); err != nil {
+		tb.Fatalf("taskdbtest: making a login: %v", err)
+	}
+	tb.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
+		defer cancel()
+		if _, err := admin.pool.Exec(ctx, "drop role "+name); err != nil {
+			tb.Errorf("taskdbtest: dropping a login: %v", err)
+		}
+	})
+	return withUser(db.URL, name, password)
 }
 
 // Kill terminates the server process of a connection, as an administrator or a crash of the client's machine would: see [pgconn.PgConn.PID]. It returns

@@ -1,6 +1,6 @@
 // Package keeper does the upkeep of the database that somebody must do all the time: it queues again what silent workers hold, lets due retries in,
-// keeps the mark where claims start reading, and repairs; and it deletes files from storage that the database knows nothing of. Every workerd runs it;
-// another program may as well.
+// keeps the mark where claims start reading, repairs, and deletes rows that have served their time; and it deletes files from storage that the database
+// knows nothing of, and those of erased users. Every workerd runs it; another program may as well.
 package keeper
 
 import (
@@ -32,18 +32,24 @@ type Intervals struct {
 }
 
 // Jobs returns the periodic jobs of River that requeue and sweep, and their workers. All clients must have the same: River's leader starts them,
-// any client runs them. The files are those of the bucket, which must be all clients' and the gateway's, hourly.
+// any client runs them. The files are those of the bucket, which must be all clients' and the gateway's: unknown ones are looked for hourly, those of
+// erased users each minute.
 func Jobs(db *taskdb.DB, bucket *storage.Bucket, log *slog.Logger, every Intervals) (*river.Workers, []*river.PeriodicJob) {
 	workers := river.NewWorkers()
 	river.AddWorker(workers, river.WorkFunc(func(ctx context.Context, _ *river.Job[requeueArgs]) error { return requeue(ctx, db, log) }))
 	river.AddWorker(workers, river.WorkFunc(func(ctx context.Context, _ *river.Job[sweepArgs]) error { return sweep(ctx, db, log) }))
 	river.AddWorker(workers, &filesWorker{files: NewFiles(db, bucket, log)})
+	river.AddWorker(workers, &eraseWorker{erase: func(ctx context.Context) error { return EraseFiles(ctx, db, bucket, log) }})
+	river.AddWorker(workers, river.WorkFunc(func(ctx context.Context, _ *river.Job[purgeArgs]) error { return purge(ctx, db) }))
 	return workers, []*river.PeriodicJob{
 		river.NewPeriodicJob(river.PeriodicInterval(every.Requeue), func() (river.JobArgs, *river.InsertOpts) { return requeueArgs{}, once() },
 			&river.PeriodicJobOpts{RunOnStart: true}),
 		river.NewPeriodicJob(river.PeriodicInterval(every.Sweep), func() (river.JobArgs, *river.InsertOpts) { return sweepArgs{}, once() }, nil),
 		river.NewPeriodicJob(river.PeriodicInterval(filesEvery), func() (river.JobArgs, *river.InsertOpts) { return sweepFilesArgs{}, nil },
 			&river.PeriodicJobOpts{RunOnStart: true}),
+		river.NewPeriodicJob(river.PeriodicInterval(eraseEvery), func() (river.JobArgs, *river.InsertOpts) { return eraseArgs{}, once() },
+			&river.PeriodicJobOpts{RunOnStart: true}),
+		river.NewPeriodicJob(river.PeriodicInterval(purgeEvery), func() (river.JobArgs, *river.InsertOpts) { return purgeArgs{}, once() }, nil),
 	}
 }
 

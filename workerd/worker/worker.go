@@ -108,7 +108,7 @@ func New(c Config) *Worker {
 // Run registers the worker and works until ctx ends. Then it claims no more, waits up to Drain for running tasks (not when the cause is [ErrNow]),
 // and gives back the rest. While the database does not answer it goes on trying.
 func (w *Worker) Run(ctx context.Context) error {
-	if err := w.checkSchema(ctx); err != nil {
+	if err := w.checkDatabase(ctx); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(w.folder); err != nil {
@@ -190,7 +190,10 @@ func (w *Worker) Check() error {
 	return nil
 }
 
-func (w *Worker) checkSchema(ctx context.Context) error {
+func (w *Worker) checkDatabase(ctx context.Context) error {
+	if err := taskdb.CheckLogin(ctx, w.Pool, "worker"); err != nil {
+		return err
+	}
 	pending, err := migrations.Pending(ctx, w.Pool, migrations.FS)
 	if err != nil {
 		return err

@@ -164,7 +164,7 @@ type running struct {
 // run starts a worker with a pool of its own; it is stopped at once when the test ends.
 func (b *bundle) run(t *testing.T, change func(*worker.Config), engines ...engine.Engine) *running {
 	t.Helper()
-	pool, err := pgxpool.New(t.Context(), b.test.URL)
+	pool, err := pgxpool.New(t.Context(), b.test.Login(t, "worker"))
 	must(t, err)
 	all := make([]worker.Engine, 0, len(engines))
 	for _, e := range engines {
@@ -509,16 +509,18 @@ func TestAWorkerWithABrokenEngineLeavesTheQueueAlone(t *testing.T) {
 func TestAWorkerRefusesADatabaseThatLacksMigrations(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		make func(testing.TB) *taskdbtest.DB
-		want string
+		address func(testing.TB) string
+		want    string
 	}{
-		"ours":    {taskdbtest.NewEmpty, "the database lacks migrations (00001_tables.sql, "},
-		"River's": {taskdbtest.New, "the database lacks River's migrations (Unapplied migrations: ["},
+		"ours":    {func(tb testing.TB) string { return taskdbtest.NewEmpty(tb).URL }, "the database lacks migrations (00001_tables.sql, "},
+		"River's": {func(tb testing.TB) string { return taskdbtest.New(tb).Login(tb, "worker") }, "the database lacks River's migrations (Unapplied migrations: ["},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			db := test.make(t)
-			w := worker.New(worker.Config{Pool: db.Pool, WorkerID: "w", TempDir: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
+			pool, err := pgxpool.New(t.Context(), test.address(t))
+			must(t, err)
+			defer pool.Close()
+			w := worker.New(worker.Config{Pool: pool, WorkerID: "w", TempDir: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
 			if err := w.Run(t.Context()); err == nil || !strings.HasPrefix(err.Error(), test.want) || !strings.HasSuffix(err.Error(), "run `gateway migrate` first") {
 				t.Error(err)
 			}

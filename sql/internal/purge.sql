@@ -1,0 +1,19 @@
+-- Deletes rows that have served their time, and returns how many. Each kind of row has one statement here.
+create or replace function darkroom.purge()
+returns bigint
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_count bigint;
+  v_total bigint := 0::bigint;
+begin
+  -- Erasures whose files were deleted once more a day after: by then every token of the user has expired and every zombie has ended.
+  delete from darkroom.erasures e where e.swept_at > e.requested_at + interval '1 day';
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  return v_total;
+end
+$$;
+comment on function darkroom.purge is 'Deletes rows that have served their time.';
+revoke all on function darkroom.purge from public;
