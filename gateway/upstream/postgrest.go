@@ -35,7 +35,7 @@ func NewPostgREST(address, jwtSecret string, log *slog.Logger) (*PostgREST, erro
 	}
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: []byte(jwtSecret)}, (&jose.SignerOptions{}).WithType("JWT"))
 	if err == nil {
-		_, err = jwt.Signed(signer).Claims(map[string]string{}).Serialize() // a secret that is too short shows only now
+		_, err = jwt.Signed(signer).Claims(map[string]any{}).Serialize() // a secret that is too short shows only now
 	}
 	if err != nil {
 		return nil, fmt.Errorf("signing for PostgREST needs DARKROOM_JWT_SECRET, of 32 characters at least: %w", err)
@@ -77,20 +77,19 @@ func cut(u *url.URL, base string) (path, rawPath string) {
 
 // sign makes a token for a caller.
 func (p *PostgREST) sign(who identity.Identity) (string, error) {
-	claims := map[string]json.RawMessage{} // as they came: numbers stay what they are
+	known := map[string]json.RawMessage{} // numbers stay as they came
 	if who.Claims != nil {
-		if err := json.Unmarshal(who.Claims, &claims); err != nil {
+		if err := json.Unmarshal(who.Claims, &known); err != nil {
 			return "", fmt.Errorf("reading the claims of a caller: %w", err)
 		}
 	}
-	role, err := json.Marshal(who.Role)
-	if err != nil {
-		return "", fmt.Errorf("the role of a caller: %w", err)
+	claims := map[string]any{}
+	for name, value := range known {
+		claims[name] = value
 	}
-	claims["role"] = role
 	delete(claims, "nbf") // it was checked; a clock that is a little behind would refuse it
 	delete(claims, "iat")
-	claims["exp"] = fmt.Append(nil, time.Now().Add(tokenAge).Unix())
+	claims["role"], claims["exp"] = string(who.Role), time.Now().Add(tokenAge).Unix()
 	token, err := jwt.Signed(p.signer).Claims(claims).Serialize()
 	if err != nil {
 		return "", fmt.Errorf("signing for PostgREST: %w", err)

@@ -104,16 +104,21 @@ func merge(ours, theirs http.Header) {
 	}
 }
 
-// isStraight reports whether a path means the same to everybody who cleans it or does not.
+// isStraight reports whether a path means the same to everybody: to those who clean it and those who do not, and also to those who decode it once more.
 func isStraight(u *url.URL) bool {
-	if strings.ContainsFunc(u.Path, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' }) {
-		return false
-	}
-	for segment := range strings.SplitSeq(u.Path, "/") {
-		switch strings.ReplaceAll(strings.ToLower(segment), "%2e", ".") { // encoded twice
-		case ".", "..":
+	path := u.Path
+	for again := true; again; {
+		if strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' }) {
 			return false
 		}
+		for segment := range strings.SplitSeq(path, "/") {
+			if segment == "." || segment == ".." {
+				return false
+			}
+		}
+		decoded, err := url.PathUnescape(path)
+		again = err == nil && decoded != path
+		path = decoded
 	}
 	return true
 }
