@@ -65,6 +65,8 @@ type Server struct {
 	notice   time.Duration
 	draining atomic.Bool
 	guard    *guard
+	headers  time.Duration // how long a client may take to send its headers
+	request  time.Duration // and all of its request
 	echo     *echo.Echo
 }
 
@@ -110,7 +112,7 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		pool: pool, bucket: bucket, verifier: verifier, log: config.Log, notice: config.DrainNotice,
+		pool: pool, bucket: bucket, verifier: verifier, log: config.Log, notice: config.DrainNotice, headers: headerTimeout, request: readTimeout,
 	}
 	if s.as, err = identity.New(ctx, pool); err == nil {
 		s.guard, err = newGuard(config, pool)
@@ -184,8 +186,8 @@ func Listen(ctx context.Context, address string, allowRemote bool) (net.Listener
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	web := &http.Server{
 		Handler:           s,
-		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       readTimeout,
+		ReadHeaderTimeout: s.headers,
+		ReadTimeout:       s.request,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // broken clients
