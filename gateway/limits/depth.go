@@ -61,11 +61,11 @@ func (d *depthReader) Read(p []byte) (int, error) {
 			fmt.Sprintf("A body may be nested up to %d levels.", MaxDepth), "Flatten the structure.")
 		return 0, d.err
 	}
-	return n, err
+	return n, err //nolint:wrapcheck // a reader passes on what it is given
 }
 
 // Close implements [io.Closer].
-func (d *depthReader) Close() error { return d.body.Close() }
+func (d *depthReader) Close() error { return d.body.Close() } //nolint:wrapcheck // likewise
 
 // scan reports whether the text goes nowhere too deep. What is no JSON at all is left to the parser.
 func (d *depthReader) scan(text []byte) bool {

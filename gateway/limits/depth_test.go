@@ -63,10 +63,10 @@ func TestBodiesThatAreNestedTooDeepAreNotParsed(t *testing.T) {
 		{"a form", http.MethodPost, fn, "multipart/form-data; boundary=x", nested(66), false},
 		{"bytes", http.MethodPost, fn, "application/octet-stream", nested(66), false},
 	} {
-		for name, body := range map[string]io.Reader{"": strings.NewReader(test.body), " byte by byte": iotest.OneByteReader(strings.NewReader(test.body))} {
+		for name, body := range map[string]io.Reader{"at once": strings.NewReader(test.body), "byte by byte": iotest.OneByteReader(strings.NewReader(test.body))} {
 			text, tooDeep := read(t, test.method, test.path, test.contentType, body)
 			if tooDeep != test.tooDeep || !tooDeep && string(text) != test.body {
-				t.Errorf("%s%s: too deep: %v", test.name, name, tooDeep)
+				t.Errorf("%s, %s: too deep: %v", test.name, name, tooDeep)
 			}
 		}
 	}

@@ -197,5 +197,5 @@ func (l *Limiter) drawShared(id bucketID, rate Rate) (granted int, busy time.Dur
 	var seconds float64
 	err = l.pool.QueryRow(ctx, "select granted, busy from auth.take_tokens($1, $2, $3, $4)", id[:], rate.PerSecond, rate.Burst, rate.Batch()).
 		Scan(&granted, &seconds)
-	return granted, time.Duration(seconds * float64(time.Second)), err //nolint:wrapcheck // for the log alone
+	return granted, time.Duration(seconds * float64(time.Second)), err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -187,7 +188,7 @@ func TestADatabaseThatHangsIsNotWaitedForAgainAndAgain(t *testing.T) {
 	g := newGateway(t, fmt.Sprintf("postgres://x@%s/x", listener.Addr()), limits.Settings{})
 	began := time.Now()
 	for i := range 100 {
-		if _, ok := g.Take(t.Context(), fmt.Sprint(i), limits.Rate{PerSecond: 1, Burst: 1}); !ok {
+		if _, ok := g.Take(t.Context(), strconv.Itoa(i), limits.Rate{PerSecond: 1, Burst: 1}); !ok {
 			t.Errorf("caller %d was refused", i)
 		}
 	}
@@ -201,7 +202,7 @@ func TestTheBucketsOfAGatewayAreBounded(t *testing.T) {
 	g := newGateway(t, "postgres://x@127.0.0.1:1/x", limits.Settings{})
 	g.away.Store(true)
 	for i := range limits.MaxBuckets + 5000 {
-		g.Take(t.Context(), fmt.Sprint(i), limits.Rate{PerSecond: 1, Burst: 1})
+		g.Take(t.Context(), strconv.Itoa(i), limits.Rate{PerSecond: 1, Burst: 1})
 	}
 	if got := g.Known(); got > limits.MaxBuckets {
 		t.Errorf("%d buckets are remembered", got)

@@ -238,7 +238,7 @@ func TestS24AClientCannotChooseItsAddress(t *testing.T) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.RemoteAddr = test.from
 		r.Header.Set("X-Forwarded-For", test.forwarded)
-		r.Header.Set("X-Real-Ip", "203.0.113.77")
+		r.Header.Set("X-Real-IP", "203.0.113.77")
 		if got := extract(r); got != test.want {
 			t.Errorf("from %s by %s, trusting %v: %s, want %s", test.from, test.forwarded, test.proxies, got, test.want)
 		}

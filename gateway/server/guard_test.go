@@ -225,7 +225,7 @@ func TestWhatIsNotServedHereIsForwarded(t *testing.T) {
 	behind := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Access-Control-Allow-Origin", "https://old.example.com")
 		body, _ := io.ReadAll(r.Body)
-		json.NewEncoder(w).Encode(map[string]any{"uri": r.RequestURI, "key": r.Header.Get("Apikey"), "id": r.Header.Get("X-Request-Id"), "bytes": len(body)})
+		json.NewEncoder(w).Encode(map[string]any{"uri": r.RequestURI, "key": r.Header.Get("Apikey"), "id": r.Header.Get("X-Request-ID"), "bytes": len(body)})
 	}))
 	t.Cleanup(behind.Close)
 	const app = "https://app.example.com"
@@ -349,7 +349,7 @@ func TestS28LargeHeadersAndAddressesAreRefused(t *testing.T) {
 		must(t, err)
 		go io.WriteString(conn, head)
 		must(t, conn.SetReadDeadline(time.Now().Add(patience)))
-		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		answer, err := http.ReadResponse(bufio.NewReader(conn), nil) //nolint:bodyclose // it goes with the connection
 		if err != nil || answer.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 			t.Errorf("%s: %v, %v", what, answer, err)
 		}

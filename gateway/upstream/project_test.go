@@ -64,7 +64,7 @@ func newBehind(t *testing.T) *behind {
 		default:
 			body, _ := io.ReadAll(r.Body)
 			w.Header().Set("Access-Control-Allow-Origin", "*")
-			w.Header().Set("X-Request-Id", "theirs")
+			w.Header().Set("X-Request-ID", "theirs")
 			w.Header().Set("Cache-Control", "max-age=60")
 			w.Header().Set("Content-Range", "0-1/2")
 			w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -112,7 +112,7 @@ func serve(t *testing.T, routes func(e *echo.Echo)) *httptest.Server {
 	e.Use(func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			h := c.Response().Header()
-			h.Set("X-Request-Id", "ours-1")
+			h.Set("X-Request-ID", "ours-1")
 			h.Set("X-Content-Type-Options", "nosniff")
 			h.Set("Cache-Control", "no-store")
 			h.Set("Access-Control-Allow-Origin", "https://app.example.com")
@@ -132,8 +132,13 @@ func must(t testing.TB, err error) {
 	}
 }
 
+type reply struct {
+	StatusCode int
+	Header     http.Header
+}
+
 // ask sends a request with headers and returns the answer and its body.
-func ask(t *testing.T, method, target, body string, header ...string) (*http.Response, string) {
+func ask(t *testing.T, method, target, body string, header ...string) (reply, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
 	must(t, err)
@@ -146,7 +151,7 @@ func ask(t *testing.T, method, target, body string, header ...string) (*http.Res
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	must(t, err)
-	return answer, string(text)
+	return reply{answer.StatusCode, answer.Header}, string(text)
 }
 
 func TestAPrefixIsForwardedAsItIs(t *testing.T) {
@@ -226,7 +231,7 @@ func TestWebSocketsAndStreamsPassThrough(t *testing.T) {
 	web := newGateway(t, b.URL, "/realtime/v1")
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	conn, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(web.URL, "http")+"/realtime/v1/websocket?apikey=sb_publishable_x&vsn=2.0.0", nil)
+	conn, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(web.URL, "http")+"/realtime/v1/websocket?apikey=sb_publishable_x&vsn=2.0.0", nil) //nolint:bodyclose // websocket leaves nothing to close
 	must(t, err)
 	defer conn.CloseNow()
 	for _, text := range []string{"one", strings.Repeat("long", 5000)} {
