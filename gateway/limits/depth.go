@@ -29,6 +29,9 @@ func Depth(next echo.HandlerFunc) echo.HandlerFunc {
 
 // isJSON reports whether a door may parse the body as JSON. Without a type, and as text, functions take it for JSON.
 func isJSON(r *http.Request) bool {
+	if strings.HasPrefix(r.URL.Path, "/rest/v1/") { // it refuses in words of its own
+		return false
+	}
 	media, _, err := mime.ParseMediaType(r.Header.Get(echo.HeaderContentType))
 	if strings.HasPrefix(r.URL.Path, "/storage/v1/object/") && (r.Method == http.MethodPost || r.Method == http.MethodPut) {
 		action, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/storage/v1/object/"), "/")

@@ -50,7 +50,7 @@ func TestBodiesThatAreNestedTooDeepAreNotParsed(t *testing.T) {
 	}{
 		{"as deep as may be", http.MethodPost, fn, "application/json", nested(limits.MaxDepth), false},
 		{"deeper", http.MethodPost, fn, "application/json", nested(limits.MaxDepth + 2), true},
-		{"of a type like JSON", http.MethodPost, "/rest/v1/rpc/x", "application/vnd.pgrst.object+json; charset=utf-8", nested(66), true},
+		{"of a type like JSON", http.MethodPost, fn, "application/vnd.pgrst.object+json; charset=utf-8", nested(66), true},
 		{"without a type", http.MethodPost, fn, "", nested(66), true},
 		{"as text", http.MethodPost, fn, "text/plain", nested(66), true},
 		{"with a type nobody knows", http.MethodPost, fn, "a;;b", nested(66), true},
@@ -60,6 +60,7 @@ func TestBodiesThatAreNestedTooDeepAreNotParsed(t *testing.T) {
 		{"a signed address", http.MethodPost, "/storage/v1/object/sign/image_uploads", "application/json", nested(66), true},
 		{"a removal", http.MethodDelete, "/storage/v1/object/image_uploads", "application/json", nested(66), true},
 		{"a file that is uploaded", http.MethodPost, "/storage/v1/object/image_uploads/a.json", "application/json", nested(66), false},
+		{"what has its own limit", http.MethodPost, "/rest/v1/rpc/x", "application/json", nested(66), false},
 		{"a form", http.MethodPost, fn, "multipart/form-data; boundary=x", nested(66), false},
 		{"bytes", http.MethodPost, fn, "application/octet-stream", nested(66), false},
 	} {
@@ -100,7 +101,7 @@ func FuzzJSONDepth(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte, piece uint8) {
 		// A fuzzer seldom nests by itself: one level of it becomes eight.
 		text = bytes.ReplaceAll(bytes.ReplaceAll(text, []byte("["), []byte("[[[[[[[[")), []byte("]"), []byte("]]]]]]]]"))
-		got, tooDeep := read(t, http.MethodPost, "/rest/v1/rpc/f", "application/json", &pieces{text, int(piece)%7 + 1})
+		got, tooDeep := read(t, http.MethodPost, "/functions/v1/f", "application/json", &pieces{text, int(piece)%7 + 1})
 		levels := deepest(text)
 		if levels > limits.MaxDepth && !tooDeep {
 			t.Errorf("%d levels passed: %q", levels, text)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -14,7 +15,9 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
 
+	"darkroom/gateway/identity"
 	ratelimit "darkroom/gateway/limits"
+	"darkroom/gateway/rest"
 	"darkroom/gateway/upstream"
 )
 
@@ -37,7 +40,6 @@ type guard struct {
 	limiter                            *ratelimit.Limiter
 	clientAddress                      echo.IPExtractor
 	cors, byAddress, forward, byCaller echo.MiddlewareFunc
-	rest                               *upstream.PostgREST // nil without
 }
 
 func newGuard(config Config, pool *pgxpool.Pool) (*guard, error) {
@@ -56,16 +58,23 @@ func newGuard(config Config, pool *pgxpool.Pool) (*guard, error) {
 		}
 		g.forward = project.Middleware
 	}
-	if config.Upstream.REST != "" {
-		if g.rest, err = upstream.NewPostgREST(config.Upstream.REST, config.JWTSecret, config.Log); err != nil {
-			return nil, err
-		}
-	}
 	service := sha256.Sum256([]byte(config.ServiceKey))
 	g.limiter = ratelimit.New(pool, config.Guard.Limits, config.Log)
 	g.byAddress = g.limiter.ByAddress(func(r *http.Request) bool { return hasKey(r, service) })
 	g.byCaller = g.limiter.ByCaller
 	return g, nil
+}
+
+// tables makes the door of /rest/v1: ours, or a PostgREST's.
+func tables(ctx context.Context, config Config, keys identity.Settings, as *identity.DB) (door, error) {
+	if config.Upstream.REST == "" {
+		return rest.New(ctx, as, config.Log)
+	}
+	signer, err := identity.NewSigner(keys)
+	if err != nil {
+		return nil, fmt.Errorf("a PostgREST behind the gateway needs the secret that both share: %w", err)
+	}
+	return upstream.NewPostgREST(config.Upstream.REST, signer, config.Log)
 }
 
 // close ends what works in the background; a nil guard has nothing.

@@ -356,3 +356,51 @@ func TestS28LargeHeadersAndAddressesAreRefused(t *testing.T) {
 		conn.Close()
 	}
 }
+
+// A password can be tried ten times, by whomever: S24, and what guessing needs. The service signs in for others and has no limit.
+func TestS24PasswordsCannotBeGuessed(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	web := b.also(func(*server.Config) {})
+	try := func(pairs ...string) answer {
+		return do(t, http.MethodPost, web.URL+"/auth/v1/token?grant_type=password", `{"email":"alice@example.com","password":"a guess, no more"}`, pairs...)
+	}
+	for range 10 {
+		if got := try(); got.status != http.StatusBadRequest || got.json(t)["error_code"] != "invalid_credentials" {
+			t.Fatalf("%d %s", got.status, got.body)
+		}
+	}
+	got := try("Apikey", "a public key")
+	if got.status != http.StatusTooManyRequests || got.json(t)["error_code"] != "over_request_rate_limit" || got.header.Get("Retry-After") == "" {
+		t.Errorf("the eleventh: %d %s, Retry-After %q", got.status, got.body, got.header.Get("Retry-After"))
+	}
+	if got := try("Apikey", testKey); got.status != http.StatusBadRequest {
+		t.Errorf("the service: %d %s", got.status, got.body)
+	}
+}
+
+func TestAllOfRestCanBeHandedToAPostgREST(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	behind := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, token, _ := strings.Cut(r.Header.Get("Authorization"), "Bearer ")
+		json.NewEncoder(w).Encode(map[string]any{"uri": r.RequestURI, "jwt": strings.Count(token, ".") == 2, "apikey": r.Header.Get("Apikey")})
+	}))
+	t.Cleanup(behind.Close)
+	web := b.also(func(config *server.Config) { config.Upstream.REST = behind.URL })
+	for path, want := range map[string]string{
+		"/rest/v1/tasks?select=id,generations(*)": "/tasks?select=id,generations(*)", "/rest/v1/rpc/get_task": "/rpc/get_task", "/rest/v1/": "/",
+	} {
+		got := do(t, http.MethodGet, web.URL+path, "", "Apikey", b.userToken())
+		object := got.json(t)
+		if got.status != http.StatusOK || object["uri"] != want || object["jwt"] != true || object["apikey"] != "" {
+			t.Errorf("%s: %d %s", path, got.status, got.body)
+		}
+	}
+	if got := do(t, http.MethodGet, web.URL+"/rest/v1/tasks", ""); got.status != http.StatusUnauthorized {
+		t.Errorf("nobody: %d %s", got.status, got.body)
+	}
+	if got := do(t, http.MethodGet, web.URL+"/healthz", ""); got.status != http.StatusOK {
+		t.Errorf("health: %d", got.status)
+	}
+}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,15 +16,18 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
 
+	"darkroom/gateway/auth"
+	"darkroom/gateway/functions"
 	"darkroom/gateway/identity"
 	ratelimit "darkroom/gateway/limits"
+	"darkroom/gateway/objects"
 	"darkroom/gateway/problem"
 	"darkroom/gateway/storage"
 	"darkroom/sql/taskdb"
 )
 
 const (
-	maxBodyBytes   = 2 << 20 // params may have 1 MiB
+	maxBodyBytes   = 2 << 20 // but see functions.MaxBytes
 	maxHeaderBytes = 64 << 10
 	minKeyBytes    = 16
 
@@ -48,6 +52,8 @@ type Config struct {
 	JWKS        string // where the public keys of another issuer's JWTs are, as identity.Settings has it; may be ""
 	JWTIssuer   string // what a JWT's iss must be; "" for anything
 	JWTAudience string // what a JWT's aud must contain; "" for anything
+	SignUp      bool   // whether anybody may sign up
+	PublicURL   string // where callers find the gateway, such as https://tasks.example.com; "" as each request says
 	Log         *slog.Logger
 	Guard       Guard // limits, other origins, proxies
 	Upstream    Upstream
@@ -60,6 +66,7 @@ type Server struct {
 	pool     *pgxpool.Pool
 	as       *identity.DB
 	bucket   *storage.Bucket
+	doors    []door
 	verifier *identity.Verifier
 	log      *slog.Logger
 	notice   time.Duration
@@ -98,10 +105,11 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 		pool.Close()
 		return nil, err
 	}
-	verifier, err := identity.NewVerifier(pool, identity.Settings{
+	keys := identity.Settings{
 		ServiceKey: config.ServiceKey, AnonKey: config.AnonKey, JWTSecret: config.JWTSecret, JWKS: config.JWKS,
 		Issuer: config.JWTIssuer, Audience: config.JWTAudience, Log: config.Log,
-	})
+	}
+	verifier, err := identity.NewVerifier(pool, keys)
 	if err != nil {
 		pool.Close()
 		return nil, err
@@ -120,8 +128,28 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	// Workers upload also where nobody signs in. The signer makes a key of its own of the secret.
+	signer := objects.NewSigner([]byte(cmp.Or(config.JWTSecret, config.ServiceKey)))
+	signIn, err := auth.New(auth.Config{
+		Pool: pool, Keys: keys, Verifier: verifier, SignUp: config.SignUp, Limit: s.guard.limiter.SignIn, Log: config.Log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	tables, err := tables(ctx, config, keys, s.as)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	s.doors = []door{
+		signIn, tables, functions.New(functions.Config{DB: s.as, Bucket: bucket, Signer: signer, PublicURL: config.PublicURL, Log: config.Log}),
+	}
 	s.echo = s.routes()
 	return s, nil
+}
+
+// door is one surface of the gateway, such as /rest/v1.
+type door interface {
+	Routes(e *echo.Echo)
 }
 
 // Close ends the connections to database and storage. To be called after Serve has returned.
@@ -148,12 +176,9 @@ func (s *Server) routes() *echo.Echo {
 	e.GET(pathFiles, s.file)
 	e.HEAD(pathFiles, s.file)
 
-	e.POST("/functions/v1/:name", s.function)
-	if s.guard.rest != nil {
-		s.guard.rest.Routes(e)
+	for _, d := range s.doors {
+		d.Routes(e)
 	}
-	e.GET("/tasks/:id", s.getTask)
-	e.GET("/projects/:id/generations", s.listGenerations)
 	return e
 }
 

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/labstack/echo/v4"
 
 	"darkroom/gateway/identity"
@@ -18,27 +16,20 @@ import (
 
 const restPrefix = "/rest/v1"
 
-// tokenAge is how long a token that the gateway makes for PostgREST is good for: the clocks of both may differ by less.
-const tokenAge = time.Minute
+// tokenLife is how long a token that the gateway makes for PostgREST is good for: the clocks of both may differ by less.
+const tokenLife = time.Minute
 
 // PostgREST hands /rest/v1 to a PostgREST that has our JWT secret and logs in as a member of the role authenticator.
 type PostgREST struct {
 	proxy  *proxy
-	signer jose.Signer
+	signer *identity.Signer
 }
 
-// NewPostgREST makes a PostgREST from its address, which it serves at the root of, and the JWT secret.
-func NewPostgREST(address, jwtSecret string, log *slog.Logger) (*PostgREST, error) {
+// NewPostgREST makes a PostgREST from its address, which it serves at the root of, and a signer with the secret that it knows.
+func NewPostgREST(address string, signer *identity.Signer, log *slog.Logger) (*PostgREST, error) {
 	target, err := parse(address, isPrivate)
 	if err != nil {
 		return nil, fmt.Errorf("the address of PostgREST %w, or a private network", err)
-	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: []byte(jwtSecret)}, (&jose.SignerOptions{}).WithType("JWT"))
-	if err == nil {
-		_, err = jwt.Signed(signer).Claims(map[string]any{}).Serialize() // a secret that is too short shows only now
-	}
-	if err != nil {
-		return nil, fmt.Errorf("signing for PostgREST needs DARKROOM_JWT_SECRET, of 32 characters at least: %w", err)
 	}
 	return &PostgREST{newProxy(target, log), signer}, nil
 }
@@ -89,10 +80,7 @@ func (p *PostgREST) sign(who identity.Identity) (string, error) {
 	}
 	delete(claims, "nbf") // it was checked; a clock that is a little behind would refuse it
 	delete(claims, "iat")
-	claims["role"], claims["exp"] = string(who.Role), time.Now().Add(tokenAge).Unix()
-	token, err := jwt.Signed(p.signer).Claims(claims).Serialize()
-	if err != nil {
-		return "", fmt.Errorf("signing for PostgREST: %w", err)
-	}
-	return token, nil
+	delete(claims, "exp")
+	claims["role"] = who.Role
+	return p.signer.Sign(claims, time.Now(), tokenLife)
 }
