@@ -193,6 +193,8 @@ create table darkroom.queue_room (
   constraint an_owner_may_queue_something CHECK ((max_queued > 0)),
   constraint queue_room_pkey PRIMARY KEY (owner_id)
 );
+CREATE TRIGGER audit AFTER INSERT ON darkroom.queue_room FOR EACH ROW WHEN ((new.max_queued IS NOT NULL)) EXECUTE FUNCTION darkroom.audit_change('queue_room', 'owner_id', 'max_queued');
+CREATE TRIGGER audit_limit AFTER UPDATE OF max_queued ON darkroom.queue_room FOR EACH ROW EXECUTE FUNCTION darkroom.audit_change('queue_room', 'owner_id', 'max_queued');
 comment on column darkroom.queue_room.max_queued is 'Null: what holds for everybody.';
 comment on column darkroom.queue_room.to_job_no is 'All of the owner''s tasks from from_job_no to here fit; null: count.';
 grant select on darkroom.queue_room to service_role;
@@ -203,6 +205,7 @@ create table darkroom.queue_settings (
   constraint queue_settings_only_row_check CHECK (only_row),
   constraint queue_settings_pkey PRIMARY KEY (only_row)
 );
+CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON darkroom.queue_settings FOR EACH ROW EXECUTE FUNCTION darkroom.audit_change('queue_settings', 'only_row', 'max_queued');
 grant select on darkroom.queue_settings to service_role;
 create unlogged table darkroom.rate_buckets (
   bucket bytea not null,
@@ -445,6 +448,7 @@ CREATE INDEX shot_generations_by_generation ON public.shot_generations USING btr
 CREATE INDEX shot_generations_by_shot ON public.shot_generations USING btree (shot_id, "position");
 CREATE TRIGGER fill_shot_generation BEFORE INSERT OR UPDATE ON public.shot_generations FOR EACH ROW EXECUTE FUNCTION darkroom.fill_shot_generation();
 CREATE TRIGGER log_shot_generations AFTER INSERT OR DELETE OR UPDATE ON public.shot_generations FOR EACH ROW EXECUTE FUNCTION darkroom.log_row_change('shot_generations');
+CREATE TRIGGER refuse_move BEFORE UPDATE ON public.shot_generations FOR EACH ROW WHEN ((old.id <> new.id)) EXECUTE FUNCTION darkroom.refuse_move();
 alter table public.shot_generations enable row level security, force row level security;
 create policy internal on public.shot_generations as permissive for all to current_user using true with check true;
 create policy own on public.shot_generations as permissive for all to authenticated using (shot_id = ANY (ARRAY( SELECT s.id
@@ -462,10 +466,16 @@ grant update ("position") on public.shot_generations to authenticated;
 grant update ("position") on public.shot_generations to service_role;
 grant insert (generation_id) on public.shot_generations to authenticated;
 grant insert (generation_id) on public.shot_generations to service_role;
+grant update (generation_id) on public.shot_generations to authenticated;
+grant update (generation_id) on public.shot_generations to service_role;
 grant insert (id) on public.shot_generations to authenticated;
 grant insert (id) on public.shot_generations to service_role;
+grant update (id) on public.shot_generations to authenticated;
+grant update (id) on public.shot_generations to service_role;
 grant insert (shot_id) on public.shot_generations to authenticated;
 grant insert (shot_id) on public.shot_generations to service_role;
+grant update (shot_id) on public.shot_generations to authenticated;
+grant update (shot_id) on public.shot_generations to service_role;
 grant delete, select on public.shot_generations to authenticated, service_role;
 create table public.shots (
   id uuid default gen_random_uuid() not null,
@@ -476,6 +486,7 @@ create table public.shots (
   constraint shots_pkey PRIMARY KEY (id)
 );
 CREATE INDEX shots_by_project ON public.shots USING btree (project_id);
+CREATE TRIGGER refuse_move BEFORE UPDATE ON public.shots FOR EACH ROW WHEN (((old.id <> new.id) OR (old.project_id <> new.project_id))) EXECUTE FUNCTION darkroom.refuse_move();
 alter table public.shots enable row level security, force row level security;
 create policy internal on public.shots as permissive for all to current_user using true with check true;
 create policy own on public.shots as permissive for all to authenticated using (project_id = ANY (ARRAY( SELECT p.id
@@ -486,12 +497,16 @@ create policy own on public.shots as permissive for all to authenticated using (
 create policy service on public.shots as permissive for all to service_role using true with check true;
 grant insert (id) on public.shots to authenticated;
 grant insert (id) on public.shots to service_role;
+grant update (id) on public.shots to authenticated;
+grant update (id) on public.shots to service_role;
 grant insert (name) on public.shots to authenticated;
 grant insert (name) on public.shots to service_role;
 grant update (name) on public.shots to authenticated;
 grant update (name) on public.shots to service_role;
 grant insert (project_id) on public.shots to authenticated;
 grant insert (project_id) on public.shots to service_role;
+grant update (project_id) on public.shots to authenticated;
+grant update (project_id) on public.shots to service_role;
 grant delete, select on public.shots to authenticated, service_role;
 create table public.task_attempts (
   owner_id uuid not null,
@@ -526,7 +541,7 @@ create table public.task_types (
   constraint a_result_is_an_image_or_a_video CHECK ((result_type = ANY (ARRAY['image'::text, 'video'::text]))),
   constraint a_unit_price_needs_a_path CHECK (((unit_price = (0)::numeric) OR (unit_path IS NOT NULL))),
   constraint at_least_one_attempt CHECK ((max_attempts >= 1)),
-  constraint prices_are_not_negative CHECK (((base_price >= (0)::numeric) AND (unit_price >= (0)::numeric))),
+  constraint prices_are_not_negative CHECK (((base_price >= (0)::numeric) AND (unit_price >= (0)::numeric) AND (('NaN'::numeric <> base_price) AND ('NaN'::numeric <> unit_price)))),
   constraint task_types_pkey PRIMARY KEY (name)
 );
 CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON public.task_types FOR EACH ROW EXECUTE FUNCTION darkroom.audit_change('task_types', 'name', 'name', 'route', 'result_type', 'base_price', 'unit_price', 'unit_path', 'max_units', 'required_params', 'shot_id_paths', 'max_attempts', 'enabled');
@@ -646,7 +661,7 @@ create table public.users (
   constraint a_quota_is_not_negative CHECK ((storage_quota >= 0)),
   constraint users_pkey PRIMARY KEY (id)
 );
-CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON public.users FOR EACH ROW EXECUTE FUNCTION darkroom.audit_change('users', 'id', 'id');
+CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON public.users FOR EACH ROW EXECUTE FUNCTION darkroom.audit_change('users', 'id', 'id', 'storage_quota');
 alter table public.users enable row level security, force row level security;
 create policy internal on public.users as permissive for all to current_user using true with check true;
 create policy own on public.users as permissive for select to authenticated using (id = ( SELECT auth.uid() AS uid));
@@ -794,6 +809,7 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.refuse_change() returns trigger plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.refuse_erased(p_user uuid) returns void plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.refuse_hold(p_task public.tasks, p_worker text, p_attempt integer) returns void plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.refuse_move() returns trigger plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.refuse_tokens() returns void plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.release_dependents(p_done uuid) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.remember_deleted_generation() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
