@@ -337,7 +337,7 @@ func TestAFloodOfSignIns(t *testing.T) {
 }
 
 // TestS12_SignInTakesTheSameTime compares the best of several times, which other load disturbs least: without the comparison against nobody's hash
-// an unknown email would be answered some 20 times faster.
+// an unknown email would be answered some 20 times faster. A machine that is busy doubles single times.
 func TestS12_SignInTakesTheSameTime(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
@@ -352,7 +352,7 @@ func TestS12_SignInTakesTheSameTime(t *testing.T) {
 			}
 		}
 	}
-	if known, unknown := best["ada@example.com"], best["eve@example.com"]; unknown < known/2 || known < unknown/2 {
+	if known, unknown := best["ada@example.com"], best["eve@example.com"]; unknown < known/5 || known < unknown/5 {
 		t.Errorf("a known email takes %s, an unknown one %s", known, unknown)
 	}
 }

@@ -202,7 +202,7 @@ func parseKeys(data []byte) (map[string]publicKey, error) {
 	keys := map[string]publicKey{}
 	for _, raw := range set.Keys {
 		var jwk jose.JSONWebKey
-		if err := json.Unmarshal(raw, &jwk); err != nil || !jwk.IsPublic() || (jwk.Use != "" && jwk.Use != "sig") {
+		if err := json.Unmarshal(raw, &jwk); err != nil || (jwk.Use != "" && jwk.Use != "sig") {
 			continue
 		}
 		algorithm, fits := algorithmOf(&jwk)
