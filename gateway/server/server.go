@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -27,14 +28,16 @@ import (
 )
 
 const (
+	pathHealth = "/healthz"
+	pathReady  = "/readyz"
+
 	maxBodyBytes   = 2 << 20 // but see functions.MaxBytes
 	maxHeaderBytes = 64 << 10
 	minKeyBytes    = 16
 
 	headerTimeout = 5 * time.Second // a client that sends its headers byte by byte
 	readTimeout   = time.Minute     // headers and body
-	writeTimeout  = time.Minute     // an answer; files have fileTimeout
-	fileTimeout   = time.Hour
+	writeTimeout  = time.Minute     // an answer
 	idleTimeout   = 2 * time.Minute
 	callTimeout   = 12 * time.Second // of one request in the database; Headless-Wan2GP waits 15 s for a claim
 	drainTimeout  = 25 * time.Second // what is in flight when asked to stop; under the 30 s that container engines give
@@ -54,6 +57,7 @@ type Config struct {
 	JWTAudience string // what a JWT's aud must contain; "" for anything
 	SignUp      bool   // whether anybody may sign up
 	PublicURL   string // where callers find the gateway, such as https://tasks.example.com; "" as each request says
+	MaxUpload   int64  // of a user's file, in bytes; 0 for objects.DefaultMaxUpload
 	Log         *slog.Logger
 	// DrainNotice is how long /readyz says no before new connections are refused, so that a load balancer can look away.
 	DrainNotice time.Duration
@@ -65,6 +69,7 @@ type Server struct {
 	as       *identity.DB
 	bucket   *storage.Bucket
 	doors    []door
+	objects  *objects.Door
 	verifier *identity.Verifier
 	log      *slog.Logger
 	notice   time.Duration
@@ -131,8 +136,11 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	s.objects = objects.New(objects.Config{
+		Bucket: bucket, DB: s.as, Signer: signer, MaxUpload: cmp.Or(config.MaxUpload, objects.DefaultMaxUpload), Log: config.Log,
+	})
 	s.doors = []door{
-		signIn, tables, functions.New(functions.Config{DB: s.as, Bucket: bucket, Signer: signer, PublicURL: config.PublicURL, Log: config.Log}),
+		signIn, tables, s.objects, functions.New(functions.Config{DB: s.as, Bucket: bucket, Signer: signer, PublicURL: config.PublicURL, Log: config.Log}),
 	}
 	s.echo = s.routes()
 	return s, nil
@@ -161,8 +169,6 @@ func (s *Server) routes() *echo.Echo {
 
 	e.GET(pathHealth, s.health)
 	e.GET(pathReady, s.ready)
-	e.GET(pathFiles, s.file)
-	e.HEAD(pathFiles, s.file)
 
 	for _, d := range s.doors {
 		d.Routes(e)
@@ -205,6 +211,12 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // broken clients
 	}
+	keeping, stopKeeping := context.WithCancel(ctx)
+	var keeper sync.WaitGroup
+	keeper.Go(func() { s.objects.Run(keeping) })
+	defer keeper.Wait()
+	defer stopKeeping()
+
 	ended := make(chan error, 1)
 	go func() { ended <- web.Serve(listener) }()
 	select {
