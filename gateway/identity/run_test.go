@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -105,7 +106,7 @@ func TestRunCommits(t *testing.T) {
 	_, err := pg.Pool.Exec(t.Context(), "create table t (id integer); grant all on t to service_role")
 	must(t, err)
 	for i := range 2 {
-		work := stated("insert into t values ($1) returning id, null", fmt.Sprint(i))
+		work := stated("insert into t values ($1) returning id, null", strconv.Itoa(i))
 		var seen [][]identity.Row
 		if i == 1 {
 			work.Check = func(results [][]identity.Row) error {
@@ -114,7 +115,7 @@ func TestRunCommits(t *testing.T) {
 			}
 		}
 		results, err := db.Run(t.Context(), service, work)
-		if err != nil || string(results[0][0][0]) != fmt.Sprint(i) || results[0][0][1] != nil || i == 1 && len(seen) != 1 {
+		if err != nil || string(results[0][0][0]) != strconv.Itoa(i) || results[0][0][1] != nil || i == 1 && len(seen) != 1 {
 			t.Errorf("%v %v %v", results, seen, err)
 		}
 	}
@@ -162,7 +163,7 @@ func TestRunKeepsCallersApart(t *testing.T) {
 		all.Go(func() {
 			for range 20 {
 				want := fmt.Sprintf(`{"n": %d}`, i)
-				work := stated("select current_setting('request.jwt.claims'), $1::integer / $2::integer", "1", fmt.Sprint(i%2))
+				work := stated("select current_setting('request.jwt.claims'), $1::integer / $2::integer", "1", strconv.Itoa(i%2))
 				results, err := db.Run(t.Context(), identity.Identity{Role: identity.Anon, Claims: []byte(want)}, work)
 				if i%2 == 0 {
 					if _, refused := errors.AsType[*pgconn.PgError](err); !refused {
