@@ -183,7 +183,7 @@ func (d *Door) mayStoreOutput(ctx context.Context, who identity.Identity, key st
 	}
 	holds := false
 	err = d.db.As(ctx, who, pgx.ReadOnly, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, "select auth.holds_attempt(owner_id => $1, task_id => $2, attempt => $3)", parts[0], parts[2], attempt).Scan(&holds) //nolint:wrapcheck // answered as it is
+		return tx.QueryRow(ctx, "select auth.holds_attempt(owner_id => $1, task_id => $2, attempt => $3)", parts[0], parts[2], attempt).Scan(&holds)
 	})
 	if err == nil && !holds {
 		return errDenied.because("The worker does not run this attempt.")
