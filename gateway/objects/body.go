@@ -244,7 +244,7 @@ func (l *line) Read(into []byte) (int, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		l.broken = err
 	}
-	return n, err
+	return n, err //nolint:wrapcheck // io.EOF, or the sender's fault
 }
 
 // patientReader reads a body, and gives up when nothing more comes or the whole takes too long.
@@ -262,5 +262,5 @@ func (p *patientReader) Read(into []byte) (int, error) {
 		until = p.end
 	}
 	_ = p.deadlines.SetReadDeadline(until) // not every connection has deadlines: a test's recorder has none
-	return p.from.Read(into)
+	return p.from.Read(into)               //nolint:wrapcheck // io.EOF, or the sender's fault
 }

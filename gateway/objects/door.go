@@ -119,7 +119,12 @@ func (d *Door) signedIn(next echo.HandlerFunc) echo.HandlerFunc {
 
 // notOffered names what is asked for.
 func notOffered(c echo.Context) error {
-	return problem.Refuse(problem.NotOffered, c.Request().Method+" "+c.Request().URL.Path+" is not offered.")
+	return missing(c.Request().Method + " " + c.Request().URL.Path)
+}
+
+// missing is the refusal of a part of Supabase Storage. Its message has the name, because clients pass on no more than that.
+func missing(what string) error {
+	return &refusal{http.StatusNotImplemented, problem.NotOffered, http.StatusText(http.StatusNotImplemented), "Not offered: " + what, ""}
 }
 
 // keyOf returns the key that a route's address ends with, else errNoBucket or errInvalidKey.
@@ -178,7 +183,7 @@ func (d *Door) mayStoreOutput(ctx context.Context, who identity.Identity, key st
 	}
 	holds := false
 	err = d.db.As(ctx, who, pgx.ReadOnly, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, "select auth.holds_attempt(owner_id => $1, task_id => $2, attempt => $3)", parts[0], parts[2], attempt).Scan(&holds) //nolint:wrapcheck // answered as it is
+		return tx.QueryRow(ctx, "select auth.holds_attempt(owner_id => $1, task_id => $2, attempt => $3)", parts[0], parts[2], attempt).Scan(&holds)
 	})
 	if err == nil && !holds {
 		return errDenied.because("The worker does not run this attempt.")

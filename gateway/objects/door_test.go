@@ -318,6 +318,8 @@ func (b *testBundle) runningTask() (task uuid.UUID, attempt int) {
 	return task, attempt
 }
 
+var discardLog = slog.New(slog.DiscardHandler)
+
 type syncBuffer struct {
 	mu   sync.Mutex
 	data bytes.Buffer
@@ -563,7 +565,7 @@ func TestWhatIsNotOfferedIsNamed(t *testing.T) {
 	} {
 		got := b.do("service", try[0], try[1], strings.NewReader("{}"))
 		b.wantRefusal(got, 501, "501", "GW030")
-		if !strings.Contains(got.text(t, "details"), try[0]+" /storage/v1"+try[1]) {
+		if !strings.Contains(got.text(t, "message"), try[0]+" /storage/v1"+try[1]) {
 			t.Errorf("%s does not name %v", got.body, try)
 		}
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"darkroom/gateway/identity"
-	"darkroom/gateway/problem"
 	"darkroom/gateway/storage"
 )
 
@@ -110,7 +109,7 @@ func (d *Door) entries(ctx context.Context, who identity.Identity, folder string
 		return nil, err
 	}
 	if more {
-		return nil, problem.Refuse(problem.NotOffered, "This folder has too many entries to be listed: list one that lies deeper.")
+		return nil, missing("a list of so large a folder; list one that lies deeper")
 	}
 	keys := []string{}
 	for _, entry := range entries {

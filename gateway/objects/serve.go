@@ -203,7 +203,7 @@ func (d *Door) sign(c echo.Context) error {
 		return err
 	}
 	if len(ask.Transform) > 0 {
-		return problem.Refuse(problem.NotOffered, "Pictures are not transformed.")
+		return missing("transform")
 	}
 	expires, err := signedFor(ask.ExpiresIn)
 	if err != nil {

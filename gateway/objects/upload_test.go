@@ -159,7 +159,7 @@ func TestABodyThatStopsIsCutOff(t *testing.T) {
 	conn.Close()
 	// A form that ends in its file.
 	body, header := form(t, data, "image/png")
-	b.wantRefusal(b.do("ann", http.MethodPost, "/object/image_uploads/"+b.ann.String()+"/a.png", bytes.NewReader(body.Bytes()[:4000]), "Content-Type", header), 400, "400", "InvalidRequest")
+	b.wantRefusal(b.do("ann", http.MethodPost, "/object/image_uploads/"+b.ann.String()+"/form.png", bytes.NewReader(body.Bytes()[:4000]), "Content-Type", header), 400, "400", "InvalidRequest")
 
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		if _, rows, _ := b.counted(b.ann); rows == 0 || time.Now().After(deadline) {

@@ -27,6 +27,9 @@ var temporaryPattern = regexp.MustCompile(`\.[0-9a-f]+\.tmp$`)
 // write stores a file under a key that is free. The root follows no link that leads outside, so neither does the writer that comes after.
 func (f *folder) write(ctx context.Context, to *blob.Bucket, key string, from *source, options *blob.WriterOptions) error {
 	if err := f.MkdirAll(path.Dir(key), 0o700); err != nil {
+		if leadsOutside(err) {
+			return syscall.ENOTDIR
+		}
 		return err //nolint:wrapcheck // the caller names the object
 	}
 	if there, err := f.Lstat(key); err == nil && !there.Mode().IsRegular() {
@@ -102,13 +105,18 @@ func (f *folder) sync(name string) error {
 // holds returns nil when something is there which no link places outside.
 func (f *folder) holds(key string) error {
 	_, err := f.Stat(key)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || leadsOutside(err) {
 		err = ErrNotFound
 	}
 	if err != nil {
 		return fmt.Errorf("storage key %s: %w", key, err)
 	}
 	return nil
+}
+
+// leadsOutside says that a link was not followed because it leads out of the folder: the one error of a root that comes from no system call.
+func leadsOutside(err error) bool {
+	return err != nil && !errors.As(err, new(syscall.Errno))
 }
 
 // page returns the objects after a key, in the order of keys.
