@@ -30,9 +30,10 @@ test: ## Run all tests on a temporary PostgreSQL, with the race detector where t
 	fi
 
 .PHONY: bench
-bench: ## Measure claim and complete beside what this machine's disk allows, and the engines
+bench: ## Measure claim and complete beside what this machine's disk allows, the engines, and what HTTP adds
 	@go run ./sql/bench
 	@go test -run '^$$' -bench . -benchtime 10x ./workerd ./workerd/engine/native ./workerd/engine/exec
+	@go test -run '^$$' -bench Overhead -benchtime 2000x ./gateway/rest
 
 .PHONY: lint
 lint: ## Run all linters of .golangci.yaml, go vet among them
@@ -53,6 +54,10 @@ verify: ## Check that all generated files are current, then lint
 migration: ## Freeze what changed in sql/ into the next migration: make migration name=claim_skip_locked
 	@test -n '$(name)' || { echo 'Name the migration: make migration name=claim_skip_locked' >&2; exit 2; }
 	@go run ./migrations/snapshot -name '$(name)'
+
+.PHONY: sbom
+sbom: build ## Write bin/*.sbom: the modules that the programs are made of, with versions and checksums
+	@for program in gateway workerd; do go version -m bin/$$program >bin/$$program.sbom; done
 
 .PHONY: schema
 schema: ## Write sql/schema.sql anew

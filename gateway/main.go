@@ -41,13 +41,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	commands := map[string]func(context.Context, *settings, io.Writer) error{
 		"serve": serve,
 		"migrate": func(ctx context.Context, s *settings, _ io.Writer) error {
-			return server.Migrate(ctx, s.database)
+			return server.Migrate(ctx, s.gateway.DatabaseURL)
 		},
 		"keys": func(_ context.Context, s *settings, _ io.Writer) error {
 			return printKeys(s, stdout)
 		},
 		"dev": func(ctx context.Context, s *settings, _ io.Writer) error {
-			return dev.Run(ctx, dev.Config{Home: s.home, Listen: s.listen, DatabaseURL: s.database, Out: stdout})
+			return dev.Run(ctx, dev.Config{Home: s.home, Listen: s.listen, DatabaseURL: s.gateway.DatabaseURL, Out: stdout})
 		},
 	}
 	do, known := commands[command]
@@ -73,10 +73,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // serve runs the gateway until ctx ends.
 func serve(ctx context.Context, s *settings, stderr io.Writer) (err error) {
 	log := slog.New(slog.NewJSONHandler(stderr, nil))
-	gateway, err := server.Open(ctx, server.Config{
-		DatabaseURL: s.database, StorageURL: s.storage, ServiceKey: s.serviceKey, PublicURL: s.publicURL, AnonKey: s.anonKey, JWTSecret: s.jwtSecret, JWKS: s.jwks,
-		JWTIssuer: s.jwtIssuer, JWTAudience: s.jwtAudience, SignUp: s.signUp, Log: log, DrainNotice: s.drainNotice,
-	})
+	config := s.gateway
+	config.Log = log
+	gateway, err := server.Open(ctx, config)
 	if err != nil {
 		return err
 	}
@@ -95,7 +94,7 @@ func serve(ctx context.Context, s *settings, stderr io.Writer) (err error) {
 
 // printKeys prints the JWTs that stand for a role: what supabase-js calls the anon key and the service role key.
 func printKeys(s *settings, out io.Writer) error {
-	keys := identity.Settings{JWTSecret: s.jwtSecret, Issuer: s.jwtIssuer, Audience: s.jwtAudience}
+	keys := identity.Settings{JWTSecret: s.gateway.JWTSecret, Issuer: s.gateway.JWTIssuer, Audience: s.gateway.JWTAudience}
 	if _, err := identity.NewVerifier(nil, keys); err != nil {
 		return err
 	}

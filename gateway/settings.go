@@ -11,22 +11,14 @@ import (
 	"strconv"
 	"text/tabwriter"
 	"time"
+
+	"darkroom/gateway/server"
 )
 
 // settings are what flags and variables say.
 type settings struct {
-	database    string
+	gateway     server.Config
 	listen      string
-	storage     string
-	serviceKey  string
-	anonKey     string
-	jwtSecret   string
-	jwks        string
-	jwtIssuer   string
-	jwtAudience string
-	signUp      bool
-	publicURL   string
-	drainNotice time.Duration
 	allowRemote bool
 	home        string
 }
@@ -56,25 +48,31 @@ func (s *settings) table() []setting {
 	keys := []string{"serve", "keys"}
 	serve, both := []string{"serve"}, []string{"serve", "dev"}
 	return []setting{
-		{"database", "DATABASE_URL", "", "PostgreSQL, as postgres://user:password@host:5432/darkroom; dev starts one of its own", []string{"serve", "migrate", "dev"}, text(&s.database)},
+		{"database", "DATABASE_URL", "", "PostgreSQL, as postgres://user:password@host:5432/darkroom; dev starts one of its own", []string{"serve", "migrate", "dev"}, text(&s.gateway.DatabaseURL)},
 		{"listen", "DARKROOM_LISTEN", "127.0.0.1:8484", "address to serve at; port 0 is any free one", both, text(&s.listen)},
-		{"storage", "DARKROOM_STORAGE", "", "where files lie, as file:///var/lib/darkroom/media or s3://bucket?region=eu-central-1", serve, text(&s.storage)},
-		{"", "DARKROOM_SERVICE_KEY", "", "the key that opens everything, 16 characters or more", serve, text(&s.serviceKey)},
-		{"", "DARKROOM_ANON_KEY", "", "a public key for apps before anybody signs in", serve, text(&s.anonKey)},
-		{"", "DARKROOM_JWT_SECRET", "", "signs access tokens, 32 characters or more; without it nobody signs in here", keys, text(&s.jwtSecret)},
-		{"", "DARKROOM_JWKS", "", "public keys of another issuer's JWTs, as https://... or a file", serve, text(&s.jwks)},
-		{"", "DARKROOM_JWT_ISSUER", "", "what a JWT's iss must be", keys, text(&s.jwtIssuer)},
-		{"", "DARKROOM_JWT_AUDIENCE", "", "what a JWT's aud must contain", keys, text(&s.jwtAudience)},
-		{"signup", "DARKROOM_SIGNUP", "false", "let anybody sign up with email and password", serve, yesOrNo(&s.signUp)},
+		{"storage", "DARKROOM_STORAGE", "", "where files lie, as file:///var/lib/darkroom/media or s3://bucket?region=eu-central-1", serve, text(&s.gateway.StorageURL)},
+		{"", "DARKROOM_SERVICE_KEY", "", "the key that opens everything, 16 characters or more", serve, text(&s.gateway.ServiceKey)},
+		{"", "DARKROOM_ANON_KEY", "", "a public key for apps before anybody signs in", serve, text(&s.gateway.AnonKey)},
+		{"", "DARKROOM_JWT_SECRET", "", "signs access tokens, 32 characters or more; without it nobody signs in here", keys, text(&s.gateway.JWTSecret)},
+		{"", "DARKROOM_JWKS", "", "public keys of another issuer's JWTs, as https://... or a file", serve, text(&s.gateway.JWKS)},
+		{"", "DARKROOM_JWT_ISSUER", "", "what a JWT's iss must be", keys, text(&s.gateway.JWTIssuer)},
+		{"", "DARKROOM_JWT_AUDIENCE", "", "what a JWT's aud must contain", keys, text(&s.gateway.JWTAudience)},
 		{"public-url", "DARKROOM_PUBLIC_URL", "", "where callers find the gateway, as https://tasks.example.com; else as each request says", serve, func(value string) error {
 			if u, err := url.Parse(value); value != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "") {
 				return errors.New("must be an address such as https://tasks.example.com")
 			}
-			s.publicURL = value
+			s.gateway.PublicURL = value
+			return nil
+		}},
+		{"signup", "DARKROOM_SIGNUP", "false", "let anybody sign up with email and password", serve, yesOrNo(&s.gateway.SignUp)},
+		{"", "DARKROOM_MAX_UPLOAD", "52428800", "the largest file that a user may upload, in bytes", serve, func(value string) (err error) {
+			if s.gateway.MaxUpload, err = strconv.ParseInt(value, 10, 64); err != nil || s.gateway.MaxUpload < 1 {
+				return errors.New("must be a number of bytes such as 52428800")
+			}
 			return nil
 		}},
 		{"drain-notice", "DARKROOM_DRAIN_NOTICE", "1s", "how long /readyz says no before new connections are refused", serve, func(value string) (err error) {
-			if s.drainNotice, err = time.ParseDuration(value); err != nil || s.drainNotice < 0 {
+			if s.gateway.DrainNotice, err = time.ParseDuration(value); err != nil || s.gateway.DrainNotice < 0 {
 				return errors.New("must be a duration such as 1s")
 			}
 			return nil

@@ -1013,7 +1013,7 @@ revoke all on function darkroom.check_params from public;
 create or replace function darkroom.check_queue_room(p_owner uuid, p_job_no bigint, p_refuse boolean)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_room darkroom.queue_room;
@@ -3496,6 +3496,7 @@ begin
   delete from public.tasks t where t.id = any (v_tasks);
   delete from public.workers w
   where w.owner_id = v_user or w.token_id in (select k.id from darkroom.access_tokens k where k.owner_id = v_user);
+  delete from darkroom.queue_room r where r.owner_id = v_user;
   delete from darkroom.access_tokens k where k.owner_id = v_user;
   delete from public.projects p where p.owner_id = v_user;
   delete from darkroom.uploads u where u.owner_id = v_user;

@@ -16,6 +16,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"darkroom/gateway/functions"
+	"darkroom/gateway/objects"
 )
 
 // requestIDPattern is what a caller's own request id may look like; others are replaced.
@@ -84,18 +85,17 @@ func securityHeaders(next echo.HandlerFunc) echo.HandlerFunc {
 // limits bounds what one request may cost: its body, its time in the database, and how slowly its answer is read.
 func limits(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		r := c.Request()
-		ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
-		defer cancel()
-		if c.Path() != pathFiles { // a file takes as long as it takes
+		if r := c.Request(); !objects.Owns(c.Path()) { // files have limits of their own
+			ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
+			defer cancel()
+			most := int64(maxBodyBytes)
+			if c.Path() == functions.Path {
+				most = functions.MaxBytes(c.Param("name"))
+			}
 			r = r.WithContext(ctx)
+			r.Body = http.MaxBytesReader(c.Response(), r.Body, most)
+			c.SetRequest(r)
 		}
-		most := int64(maxBodyBytes)
-		if c.Path() == functions.Path {
-			most = functions.MaxBytes(c.Param("name"))
-		}
-		r.Body = http.MaxBytesReader(c.Response(), r.Body, most)
-		c.SetRequest(r)
 		// Not every writer has deadlines: a test's recorder has none.
 		if err := http.NewResponseController(c.Response()).SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return fmt.Errorf("setting the deadline of the answer: %w", err)

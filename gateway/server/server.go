@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -21,19 +22,22 @@ import (
 	"darkroom/gateway/identity"
 	"darkroom/gateway/objects"
 	"darkroom/gateway/problem"
+	"darkroom/gateway/rest"
 	"darkroom/gateway/storage"
 	"darkroom/sql/taskdb"
 )
 
 const (
+	pathHealth = "/healthz"
+	pathReady  = "/readyz"
+
 	maxBodyBytes   = 2 << 20 // but see functions.MaxBytes
 	maxHeaderBytes = 64 << 10
 	minKeyBytes    = 16
 
 	headerTimeout = 5 * time.Second // a client that sends its headers byte by byte
 	readTimeout   = time.Minute     // headers and body
-	writeTimeout  = time.Minute     // an answer; files have fileTimeout
-	fileTimeout   = time.Hour
+	writeTimeout  = time.Minute     // an answer
 	idleTimeout   = 2 * time.Minute
 	callTimeout   = 12 * time.Second // of one request in the database; Headless-Wan2GP waits 15 s for a claim
 	drainTimeout  = 25 * time.Second // what is in flight when asked to stop; under the 30 s that container engines give
@@ -53,6 +57,7 @@ type Config struct {
 	JWTAudience string // what a JWT's aud must contain; "" for anything
 	SignUp      bool   // whether anybody may sign up
 	PublicURL   string // where callers find the gateway, such as https://tasks.example.com; "" as each request says
+	MaxUpload   int64  // of a user's file, in bytes; 0 for objects.DefaultMaxUpload
 	Log         *slog.Logger
 	// DrainNotice is how long /readyz says no before new connections are refused, so that a load balancer can look away.
 	DrainNotice time.Duration
@@ -60,16 +65,16 @@ type Config struct {
 
 // Server is the gateway. Its methods are safe for concurrent use.
 type Server struct {
-	pool      *pgxpool.Pool
-	as        *identity.DB
-	bucket    *storage.Bucket
-	functions *functions.Door
-	verifier  *identity.Verifier
-	auth      *auth.Door
-	log       *slog.Logger
-	notice    time.Duration
-	draining  atomic.Bool
-	echo      *echo.Echo
+	pool     *pgxpool.Pool
+	as       *identity.DB
+	bucket   *storage.Bucket
+	doors    []door
+	objects  *objects.Door
+	verifier *identity.Verifier
+	log      *slog.Logger
+	notice   time.Duration
+	draining atomic.Bool
+	echo     *echo.Echo
 }
 
 // Open connects a gateway to its database and storage. It fails with one sentence when a setting is wrong, the database does not
@@ -120,16 +125,30 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		pool: pool, bucket: bucket, verifier: verifier, auth: signIn, log: config.Log, notice: config.DrainNotice,
+		pool: pool, bucket: bucket, verifier: verifier, log: config.Log, notice: config.DrainNotice,
 	}
 	if s.as, err = identity.New(ctx, pool); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	// Workers upload also where nobody signs in. The signer makes a key of its own of the secret.
 	signer := objects.NewSigner([]byte(cmp.Or(config.JWTSecret, config.ServiceKey)))
-	s.functions = functions.New(functions.Config{DB: s.as, Bucket: bucket, Signer: signer, PublicURL: config.PublicURL, Log: config.Log})
+	tables, err := rest.New(ctx, s.as, config.Log)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	s.objects = objects.New(objects.Config{
+		Bucket: bucket, DB: s.as, Signer: signer, MaxUpload: cmp.Or(config.MaxUpload, objects.DefaultMaxUpload), Log: config.Log,
+	})
+	s.doors = []door{
+		signIn, tables, s.objects, functions.New(functions.Config{DB: s.as, Bucket: bucket, Signer: signer, PublicURL: config.PublicURL, Log: config.Log}),
+	}
 	s.echo = s.routes()
 	return s, nil
+}
+
+// door is one surface of the gateway, such as /rest/v1.
+type door interface {
+	Routes(e *echo.Echo)
 }
 
 // Close ends the connections to database and storage. To be called after Serve has returned.
@@ -150,11 +169,10 @@ func (s *Server) routes() *echo.Echo {
 
 	e.GET(pathHealth, s.health)
 	e.GET(pathReady, s.ready)
-	e.GET(pathFiles, s.file)
-	e.HEAD(pathFiles, s.file)
 
-	s.auth.Routes(e)
-	s.functions.Routes(e)
+	for _, d := range s.doors {
+		d.Routes(e)
+	}
 	return e
 }
 
@@ -193,6 +211,12 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // broken clients
 	}
+	keeping, stopKeeping := context.WithCancel(ctx)
+	var keeper sync.WaitGroup
+	keeper.Go(func() { s.objects.Run(keeping) })
+	defer keeper.Wait()
+	defer stopKeeping()
+
 	ended := make(chan error, 1)
 	go func() { ended <- web.Serve(listener) }()
 	select {
@@ -214,6 +238,11 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 
 // answerError writes the answer to an error of any handler.
 func (s *Server) answerError(err error, c echo.Context) {
+	if path := c.Request().URL.Path; path == rest.Prefix || strings.HasPrefix(path, rest.Prefix+"/") { // what stood before its door
+		status, body := rest.Answer(err, identity.Of(c))
+		problem.Write(c, s.log, err, status, body)
+		return
+	}
 	p := problem.From(err)
 	problem.Write(c, s.log, err, problem.Status(p.Code), p)
 }
