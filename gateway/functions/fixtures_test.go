@@ -113,7 +113,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// failNext makes something happen to the next requests of a path.
+// failNext makes something happen to the next requests of a path, or to the next uploads: "PUT".
 func (s *stage) failNext(path string, faults ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,6 +123,9 @@ func (s *stage) failNext(path string, faults ...string) {
 func (s *stage) fail(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		path := c.Request().URL.Path
+		if c.Request().Method == http.MethodPut {
+			path = http.MethodPut
+		}
 		s.mu.Lock()
 		var fault string
 		if waiting := s.faults[path]; len(waiting) > 0 {

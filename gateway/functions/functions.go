@@ -142,7 +142,7 @@ func asked[T any](d *Door, c echo.Context, access pgx.TxAccessMode, call func(db
 		result, err = call(taskdb.New(tx))
 		return err
 	})
-	return result, err //nolint:wrapcheck // refusal reads it as it is
+	return result, err
 }
 
 // answer runs one call as the caller and answers what it gives.

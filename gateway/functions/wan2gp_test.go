@@ -270,6 +270,7 @@ func TestAWorkerUploadsLargeFiles(t *testing.T) {
 	w.claim(task)
 	file := mp4Of(3<<20, 'x')
 	s.failNext("/functions/v1/generate-upload-url", lostAnswer)
+	s.failNext(http.MethodPut, lostAnswer)
 	path, frame := w.upload(task.String(), file, "/outputs/final video.mp4", jpegOf(9))
 	s.failNext("/functions/v1/complete_task", lostAnswer)
 	done, marker := w.finish(map[string]any{"task_id": task, "storage_path": path, "thumbnail_storage_path": frame})
