@@ -30,9 +30,10 @@ test: ## Run all tests on a temporary PostgreSQL, with the race detector where t
 	fi
 
 .PHONY: bench
-bench: ## Measure claim and complete beside what this machine's disk allows, and the engines
+bench: ## Measure claim and complete beside what this machine's disk allows, the engines, and what HTTP adds
 	@go run ./sql/bench
 	@go test -run '^$$' -bench . -benchtime 10x ./workerd ./workerd/engine/native ./workerd/engine/exec
+	@go test -run '^$$' -bench Overhead -benchtime 2000x ./gateway/rest
 
 .PHONY: lint
 lint: ## Run all linters of .golangci.yaml, go vet among them

@@ -9,8 +9,11 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// mediaSingle is the content type of one object.
-const mediaSingle = "application/vnd.pgrst.object+json; charset=utf-8"
+// Content types of answers: of a list or value, and of one object.
+const (
+	mediaJSON   = "application/json; charset=utf-8"
+	mediaSingle = "application/vnd.pgrst.object+json; charset=utf-8"
+)
 
 // number reads a count of PostgreSQL; otherwise for NULL.
 func number(text []byte, otherwise int64) int64 {
@@ -66,7 +69,7 @@ func (r *request) send(status int, answer result) error {
 			"Name columns in select, or fewer rows in limit.")
 	}
 	r.sayApplied()
-	media := echo.MIMEApplicationJSONCharsetUTF8
+	media := mediaJSON
 	if r.single {
 		media = mediaSingle
 	}

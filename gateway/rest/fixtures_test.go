@@ -2,9 +2,6 @@ package rest_test
 
 import (
 	"bytes"
-	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -56,7 +53,7 @@ func setup(t testing.TB) *door {
 		"anon": {Role: identity.Anon}, "service": {Role: identity.Service, Claims: json.RawMessage(`{"role":"service_role"}`)},
 		"a": user(d.a.id), "b": user(d.b.id), "worker": d.worker(d.a.id), "worker of b": d.worker(d.b.id),
 	}
-	r, err := rest.New(t.Context(), d.as, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	r, err := rest.New(t.Context(), d.as, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,33 +74,15 @@ func user(id uuid.UUID) identity.Identity {
 // loginPool connects as a member of authenticator, as the gateway does.
 func loginPool(t testing.TB, pg *taskdbtest.DB) *pgxpool.Pool {
 	t.Helper()
-	random := make([]byte, 8)
-	if _, err := rand.Read(random); err != nil {
-		t.Fatal(err)
-	}
-	name, password := "rest_"+hex.EncodeToString(random), hex.EncodeToString(random)
-	if _, err := pg.Pool.Exec(t.Context(), "create role "+name+" login inherit password '"+password+"' in role authenticator"); err != nil {
-		t.Fatal(err)
-	}
-	config, err := pgxpool.ParseConfig(pg.URL)
+	pool, err := pgxpool.New(t.Context(), pg.Login(t, "authenticator"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	config.ConnConfig.User, config.ConnConfig.Password = name, password
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		pool.Close()
-		if _, err := pg.Pool.Exec(context.Background(), "drop role "+name); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(pool.Close)
 	return pool
 }
 
-// sql runs a query of the superuser's that gives one value.
+// value runs a query of the superuser's that gives one value.
 func value[T any](d *door, query string, args ...any) T {
 	d.t.Helper()
 	rows, err := d.pg.Pool.Query(d.t.Context(), query, args...)
@@ -257,4 +236,15 @@ func (d *door) await(so func() bool) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// serve makes a GET of an address as it is.
+func (d *door) serve(as string, target *url.URL) answer {
+	d.t.Helper()
+	r := httptest.NewRequestWithContext(d.t.Context(), http.MethodGet, "/", http.NoBody)
+	r.URL = target
+	r.Header.Set("Test-As", as)
+	w := httptest.NewRecorder()
+	d.web.ServeHTTP(w, r)
+	return answer{status: w.Code, header: w.Header(), body: w.Body.String()}
 }

@@ -31,7 +31,7 @@ type served struct {
 func serve(t testing.TB) *served {
 	t.Helper()
 	d := setup(t)
-	r, err := rest.New(t.Context(), d.as, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	r, err := rest.New(t.Context(), d.as, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ const envRequests = "DARKROOM_TEST_REQUESTS"
 // TestMemoryStaysFlat makes requests, no two alike, and compares the heap after a tenth of them with that after all.
 func TestMemoryStaysFlat(t *testing.T) {
 	s := serve(t)
-	requests := 3000
+	requests := 1500
 	if text := os.Getenv(envRequests); text != "" {
 		var err error
 		if requests, err = strconv.Atoi(text); err != nil {

@@ -35,7 +35,8 @@ func readHeaders(r *http.Request) (preferences, error) {
 	}
 	for _, line := range r.Header.Values("Prefer") {
 		for item := range strings.SplitSeq(line, ",") {
-			if item = strings.TrimSpace(item); item == "" {
+			item = strings.TrimPrefix(strings.TrimSpace(item), "undefined") // postgrest-js 1.19 writes it before its own
+			if item == "" {
 				continue
 			}
 			if err := p.prefer(item); err != nil {

@@ -3,6 +3,7 @@ package rest_test
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -126,6 +127,10 @@ func TestAReadIsBounded(t *testing.T) {
 	}
 	d.wantError(d.call("a", http.MethodGet, "shots?name=eq."+strings.Repeat("x", 20000), ""), http.StatusBadRequest, "PGRST100", "longer than")
 	d.wantError(d.call("a", http.MethodGet, "generations?params=cs."+strings.Repeat("[", 5000), ""), http.StatusBadRequest, "22P02", "json")
+	deep := &url.URL{Path: "/rest/v1/generations", RawQuery: "params=cs." + strings.Repeat("[", 16000)} // unescaped, so that more goes in
+	if got := d.serve("a", deep); got.status < 400 || got.status >= 500 {
+		t.Errorf("nested 16000 deep: %d %s", got.status, got.body)
+	}
 	d.wantError(d.call("a", http.MethodGet, "shots?or=("+strings.Repeat("or(", 9)+"id.is.null"+strings.Repeat(")", 10), ""), http.StatusBadRequest, "PGRST100", "deep")
 	d.wantError(d.call("a", http.MethodGet, "shots?or=("+strings.Repeat("id.is.null,", 200)+"id.is.null)", ""), http.StatusBadRequest, "PGRST100", "up to 200")
 }

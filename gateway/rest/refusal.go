@@ -38,6 +38,8 @@ const (
 	codeColumn        = "PGRST204"
 	codeTable         = "PGRST205"
 	codeToken         = "PGRST301"
+	codeNoToken       = "PGRST302"
+	codeExpired       = "PGRST303"
 	codeAnswer        = "PGRST128" // not PostgREST's: the answer is too large
 	codeNoWhere       = "21000"    // as the extension safeupdate says it, which Supabase loads
 	codeUnknownColumn = "42703"
@@ -86,7 +88,7 @@ func statusOf(code string) int {
 		return http.StatusNotFound
 	case codeOverload:
 		return http.StatusMultipleChoices
-	case codeToken:
+	case codeToken, codeNoToken, codeExpired:
 		return http.StatusUnauthorized
 	case codeAnswer:
 		return http.StatusRequestEntityTooLarge
@@ -136,16 +138,20 @@ func Answer(err error, who identity.Identity) (int, *problem.Error) {
 	if web, ok := errors.AsType[*echo.HTTPError](err); ok && web.Code == http.StatusNotFound {
 		return http.StatusNotFound, problem.New(codePath, "Invalid path specified in request URL", "", "")
 	}
-	p := problem.From(err)
-	switch p.Code {
-	case problem.Unauthorized:
+	p := *problem.From(err)
+	switch {
+	case errors.Is(err, identity.ErrExpired):
+		p.Code, p.Message, p.Details = codeExpired, "JWT expired", nil
+	case errors.Is(err, identity.ErrMissing):
+		p.Code = codeNoToken
+	case p.Code == problem.Unauthorized:
 		p.Code = codeToken
-		return http.StatusUnauthorized, p
-	case problem.Unavailable:
+	case p.Code == problem.Unavailable:
 		p.Code = codeNoDatabase
-		return http.StatusServiceUnavailable, p
+	case p.Code == problem.Method:
+		p.Code = codeMethod
 	}
-	return problem.Status(p.Code), p
+	return statusOf(p.Code), &p
 }
 
 // answerPostgres passes on what the database refused. What is no fault of the caller keeps its code only.

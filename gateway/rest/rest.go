@@ -35,10 +35,12 @@ func New(ctx context.Context, db *identity.DB, log *slog.Logger) (*Door, error) 
 
 // Routes adds the addresses to e. With an upstream in their place, a real PostgREST answers them instead.
 func (d *Door) Routes(e *echo.Echo) {
-	e.Any(Prefix, d.root)
-	e.Any(Prefix+"/", d.root)
-	e.Any(Prefix+"/rpc/:name", d.handle(d.rpc))
-	e.Any(Prefix+"/:name", d.handle(d.table))
+	// All methods of clients, so that one that is not served is refused by name.
+	methods := []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
+	e.Match(methods, Prefix, d.root)
+	e.Match(methods, Prefix+"/", d.root)
+	e.Match(methods, Prefix+"/rpc/:name", d.handle(d.rpc))
+	e.Match(methods, Prefix+"/:name", d.handle(d.table))
 }
 
 func (d *Door) root(c echo.Context) error {

@@ -170,7 +170,7 @@ func (s *statement) from(r *request, f *function, given []string, data []byte) (
 	for i, a := range args {
 		columns[i] = column{Name: a.Name, Type: a.Type}
 	}
-	return "json_to_record(" + s.param(string(data)) + "::json) as " + record("_args", columns), call(f, args)
+	return "json_to_record(" + s.param(string(data)) + "::json) as " + record(columns), call(f, args)
 }
 
 // callFunction runs a function and answers what it returned. data has the arguments, but for GET and HEAD.

@@ -19,6 +19,7 @@ func TestFunctions(t *testing.T) {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 	d.want(d.call("a", http.MethodPost, "rpc/get_task?select=id,prompt:params->>prompt", `{"task_id":"`+task+`"}`), http.StatusOK, `{"id":"`+task+`","prompt":"a lighthouse"}`)
+	d.want(d.call("a", http.MethodPost, "rpc/get_task?select=status", `{"task_id":"`+task+`"}`, "Prefer", "undefinedreturn=representation"), http.StatusOK, `{"status":"Queued"}`)
 	d.want(d.call("a", http.MethodPost, "rpc/get_task?select=id", `{"task_id":"`+task+`"}`, "Accept", "application/vnd.pgrst.object+json"), http.StatusOK, `{"id":"`+task+`"}`)
 	list := `{"project_id":"` + project + `"}`
 	id := d.a.generation.String()

@@ -204,7 +204,7 @@ func (s *statement) answer(a answering) {
 	}
 }
 
-// arguments writes the call of a function by name, with its arguments taken from the record _args.
+// call writes the call of a function by name, with its arguments taken from the record _args.
 func call(f *function, given []argument) string {
 	items := make([]string, len(given))
 	for i, a := range given {
@@ -213,11 +213,11 @@ func call(f *function, given []argument) string {
 	return fmt.Sprintf("public.%s(%s)", quote(f.Name), strings.Join(items, ", "))
 }
 
-// record writes the shape in which json_to_record reads a body.
-func record(alias string, columns []column) string {
+// record writes the shape in which json_to_record reads a body, named _args.
+func record(columns []column) string {
 	items := make([]string, len(columns))
 	for i, c := range columns {
 		items[i] = quote(c.Name) + " " + c.Type
 	}
-	return alias + "(" + strings.Join(items, ", ") + ")"
+	return "_args (" + strings.Join(items, ", ") + ")"
 }

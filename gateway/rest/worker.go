@@ -66,6 +66,9 @@ func exactly(filters []condition, columns ...string) (map[string]string, error) 
 // giveBack is `PATCH tasks?id=eq.U&worker_id=eq.W&status=eq.In Progress {"status":"Queued",...}`: the task goes back into the queue with a failure
 // counted. Where the filters match no running task of the worker's it changes nothing, as an update would.
 func (d *Door) giveBack(r *request, table *relation, q *query, data []byte, keys []string) error {
+	if err := q.forbid("columns"); err != nil {
+		return err
+	}
 	for _, key := range keys {
 		if !slices.Contains([]string{"status", "worker_id", "generation_started_at", "claimed_at", "error_details", "error_message", "attempts"}, key) {
 			return unknownColumn(key, table)
@@ -99,6 +102,9 @@ func (d *Door) giveBack(r *request, table *relation, q *query, data []byte, keys
 
 // noteWorker is `PATCH workers?id=eq.W {"status":"error","metadata":{...}}`: it is kept in workers.info.
 func (d *Door) noteWorker(r *request, table *relation, q *query, data []byte, keys []string) error {
+	if err := q.forbid("columns"); err != nil {
+		return err
+	}
 	where, err := exactly(q.filters, "id")
 	if err != nil {
 		return err
@@ -159,7 +165,7 @@ func (d *Door) callInstead(r *request, table *relation, q *query, name string, a
 		named[i] = c.Name + " => _args." + c.Name
 	}
 	s := r.statement()
-	s.add("with _source as materialized (select t.* from json_to_record(", s.param(string(data)), "::json) as ", record("_args", columns), ", lateral ", name,
+	s.add("with _source as materialized (select t.* from json_to_record(", s.param(string(data)), "::json) as ", record(columns), ", lateral ", name,
 		"(", strings.Join(named, ", "), ") t) ")
 	s.answer(answering{
 		rows:   "select " + s.outputs(q.outputs) + " from _source t" + s.order(q.order),

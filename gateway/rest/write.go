@@ -74,7 +74,7 @@ func (d *Door) insert(r *request, table *relation) error {
 		s.add("default values")
 	} else {
 		s.add("(", quoteAll(namesOf(columns)), ") select ", s.newValues(columns, body, r.missing == "default"),
-			" from json_array_elements(", s.param(string(body.data)), "::json) _e (v), json_to_record(_e.v) as ", record("_args", columns))
+			" from json_array_elements(", s.param(string(body.data)), "::json) _e (v), json_to_record(_e.v) as ", record(columns))
 	}
 	if r.resolution != "" {
 		if err := s.onConflict(table, columns, q.conflict, r.resolution); err != nil {
@@ -166,7 +166,7 @@ func (d *Door) update(r *request, table *relation) error {
 		sets[i] = quote(c.Name) + " = _args." + quote(c.Name)
 	}
 	s.add("with _source as (update public.", quote(table.name), " as t set ", strings.Join(sets, ", "),
-		" from json_to_record(", s.param(string(data)), "::json) as ", record("_args", columns), s.where(q.filters))
+		" from json_to_record(", s.param(string(data)), "::json) as ", record(columns), s.where(q.filters))
 	return d.write1(r, table, q, s, http.StatusOK)
 }
 

@@ -241,6 +241,11 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 
 // answerError writes the answer to an error of any handler.
 func (s *Server) answerError(err error, c echo.Context) {
+	if path := c.Request().URL.Path; path == rest.Prefix || strings.HasPrefix(path, rest.Prefix+"/") { // what stood before its door
+		status, body := rest.Answer(err, identity.Of(c))
+		problem.Write(c, s.log, err, status, body)
+		return
+	}
 	p := problem.From(err)
 	problem.Write(c, s.log, err, problem.Status(p.Code), p)
 }
