@@ -899,8 +899,8 @@ revoke all on function darkroom.caller_token from public;
 
 -- +goose StatementBegin
 -- sql/internal/caller_worker.sql
--- The id of a worker by the name that it gives itself. With a token that is the token's own worker of this name, so that nobody can
--- speak for somebody else's; null when there is none. Without a token the name is the id.
+-- The id of a worker by the name that it gives itself, or by the id that a claim gave it. With a token that is one of the token's own workers, so that
+-- nobody can speak for somebody else's; null when there is none. Without a token the name is the id.
 create or replace function darkroom.caller_worker(p_name text)
 returns text
 language plpgsql stable
@@ -912,7 +912,7 @@ begin
   if v_token is null then
     return p_name;
   end if;
-  return (select w.id from public.workers w where w.token_id = v_token and w.name = p_name);
+  return (select w.id from public.workers w where w.token_id = v_token and p_name in (w.name, w.id) order by w.name = p_name desc limit 1);
 end
 $$;
 comment on function darkroom.caller_worker is 'Id of one of the caller''s workers, by its name.';
@@ -2136,6 +2136,24 @@ end
 $$;
 comment on function darkroom.refuse_hold is 'Raises why a task is not held by this worker and attempt.';
 revoke all on function darkroom.refuse_hold from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/refuse_move.sql
+-- Trigger before update, when a row would get another id or go to another project: raises TD041. So apps may write whole rows back, as an upsert does,
+-- and what refers to a row stays right.
+create or replace function darkroom.refuse_move()
+returns trigger
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'Not allowed' using errcode = 'TD041', detail = 'A row keeps its id, and a shot its project.',
+    hint = 'Make a new one where it should be.';
+end
+$$;
+comment on function darkroom.refuse_move is 'Refuses that a row gets another id or project.';
+revoke all on function darkroom.refuse_move from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3912,7 +3930,7 @@ declare
 begin
   if amount is null or amount = 'NaN' or amount <= 0 or amount > c_max or amount <> round(amount, 3) then
     raise exception 'Invalid amount' using errcode = 'TD005',
-      detail = format('%s is not an amount of credits: above 0, up to %s, at most 3 decimals.', coalesce(amount::text, 'null'), c_max);
+      detail = format('%s is not an amount of credits: above 0, up to %s, at most 3 decimals.', coalesce(trim_scale(amount)::text, 'null'), c_max);
   end if;
   perform darkroom.lock_owner(grant_credits.user_id);
   if not exists (select from public.users u where u.id = grant_credits.user_id) then
@@ -5210,6 +5228,10 @@ drop function darkroom.release_dependents(uuid);
 
 -- +goose StatementBegin
 drop function darkroom.refuse_tokens();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.refuse_move();
 -- +goose StatementEnd
 
 -- +goose StatementBegin

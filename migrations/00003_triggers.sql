@@ -20,6 +20,10 @@ create trigger remember_deleted_generation after delete on public.generations
   for each row execute function darkroom.remember_deleted_generation();
 create trigger fill_generation before insert on public.generations
   for each row execute function darkroom.fill_generation();
+create trigger refuse_move before update on public.shots
+  for each row when (old.id <> new.id or old.project_id <> new.project_id) execute function darkroom.refuse_move();
+create trigger refuse_move before update on public.shot_generations
+  for each row when (old.id <> new.id) execute function darkroom.refuse_move();
 create trigger fill_shot_generation before insert or update on public.shot_generations
   for each row execute function darkroom.fill_shot_generation();
 

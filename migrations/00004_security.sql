@@ -48,9 +48,10 @@ create policy own on public.workers for select to authenticated using (owner_id 
 grant select on public.users, public.projects, public.shots, public.tasks, public.task_attempts, public.workers, public.credit_ledger,
   public.generations, public.shot_generations, public.generation_errors to authenticated;
 grant insert (id, name), update (name) on public.projects to authenticated;
-grant insert (id, project_id, name), update (name), delete on public.shots to authenticated;
+-- An upsert writes whole rows: hence the keys among what may be updated, which refuse_move keeps as they are.
+grant insert (id, project_id, name), update (id, project_id, name), delete on public.shots to authenticated;
 grant insert (id, project_id, type, location, thumbnail_url, params, metadata), update (params, metadata), delete on public.generations to authenticated;
-grant insert (id, shot_id, generation_id, position), update (position), delete on public.shot_generations to authenticated;
+grant insert (id, shot_id, generation_id, position), update (id, shot_id, generation_id, position), delete on public.shot_generations to authenticated;
 -- The columns that apps name in an insert. What they say of the last four does not count: prepare_task sets them.
 grant insert (id, project_id, tool_id, task_type, params, dependant_on, idempotency_key, cost, status, generation_created, created_at)
   on public.tasks to authenticated, service_role;
@@ -67,9 +68,9 @@ revoke select on darkroom.access_tokens from service_role;
 grant update (storage_quota) on public.users to service_role;
 revoke select on darkroom.access_tokens, darkroom.credentials, darkroom.sessions, darkroom.refresh_tokens from service_role;
 grant insert (id, owner_id, name), update (name), delete on public.projects to service_role;
-grant insert (id, project_id, name), update (name), delete on public.shots to service_role;
+grant insert (id, project_id, name), update (id, project_id, name), delete on public.shots to service_role;
 grant insert (id, project_id, type, location, thumbnail_url, params, metadata), update (params, metadata), delete on public.generations to service_role;
-grant insert (id, shot_id, generation_id, position), update (position), delete on public.shot_generations to service_role;
+grant insert (id, shot_id, generation_id, position), update (id, shot_id, generation_id, position), delete on public.shot_generations to service_role;
 
 -- +goose Down
 -- +goose StatementBegin

@@ -14,7 +14,7 @@ declare
 begin
   if amount is null or amount = 'NaN' or amount <= 0 or amount > c_max or amount <> round(amount, 3) then
     raise exception 'Invalid amount' using errcode = 'TD005',
-      detail = format('%s is not an amount of credits: above 0, up to %s, at most 3 decimals.', coalesce(amount::text, 'null'), c_max);
+      detail = format('%s is not an amount of credits: above 0, up to %s, at most 3 decimals.', coalesce(trim_scale(amount)::text, 'null'), c_max);
   end if;
   perform darkroom.lock_owner(grant_credits.user_id);
   if not exists (select from public.users u where u.id = grant_credits.user_id) then

@@ -448,6 +448,7 @@ CREATE INDEX shot_generations_by_generation ON public.shot_generations USING btr
 CREATE INDEX shot_generations_by_shot ON public.shot_generations USING btree (shot_id, "position");
 CREATE TRIGGER fill_shot_generation BEFORE INSERT OR UPDATE ON public.shot_generations FOR EACH ROW EXECUTE FUNCTION darkroom.fill_shot_generation();
 CREATE TRIGGER log_shot_generations AFTER INSERT OR DELETE OR UPDATE ON public.shot_generations FOR EACH ROW EXECUTE FUNCTION darkroom.log_row_change('shot_generations');
+CREATE TRIGGER refuse_move BEFORE UPDATE ON public.shot_generations FOR EACH ROW WHEN ((old.id <> new.id)) EXECUTE FUNCTION darkroom.refuse_move();
 alter table public.shot_generations enable row level security, force row level security;
 create policy internal on public.shot_generations as permissive for all to current_user using true with check true;
 create policy own on public.shot_generations as permissive for all to authenticated using (shot_id = ANY (ARRAY( SELECT s.id
@@ -465,10 +466,16 @@ grant update ("position") on public.shot_generations to authenticated;
 grant update ("position") on public.shot_generations to service_role;
 grant insert (generation_id) on public.shot_generations to authenticated;
 grant insert (generation_id) on public.shot_generations to service_role;
+grant update (generation_id) on public.shot_generations to authenticated;
+grant update (generation_id) on public.shot_generations to service_role;
 grant insert (id) on public.shot_generations to authenticated;
 grant insert (id) on public.shot_generations to service_role;
+grant update (id) on public.shot_generations to authenticated;
+grant update (id) on public.shot_generations to service_role;
 grant insert (shot_id) on public.shot_generations to authenticated;
 grant insert (shot_id) on public.shot_generations to service_role;
+grant update (shot_id) on public.shot_generations to authenticated;
+grant update (shot_id) on public.shot_generations to service_role;
 grant delete, select on public.shot_generations to authenticated, service_role;
 create table public.shots (
   id uuid default gen_random_uuid() not null,
@@ -479,6 +486,7 @@ create table public.shots (
   constraint shots_pkey PRIMARY KEY (id)
 );
 CREATE INDEX shots_by_project ON public.shots USING btree (project_id);
+CREATE TRIGGER refuse_move BEFORE UPDATE ON public.shots FOR EACH ROW WHEN (((old.id <> new.id) OR (old.project_id <> new.project_id))) EXECUTE FUNCTION darkroom.refuse_move();
 alter table public.shots enable row level security, force row level security;
 create policy internal on public.shots as permissive for all to current_user using true with check true;
 create policy own on public.shots as permissive for all to authenticated using (project_id = ANY (ARRAY( SELECT p.id
@@ -489,12 +497,16 @@ create policy own on public.shots as permissive for all to authenticated using (
 create policy service on public.shots as permissive for all to service_role using true with check true;
 grant insert (id) on public.shots to authenticated;
 grant insert (id) on public.shots to service_role;
+grant update (id) on public.shots to authenticated;
+grant update (id) on public.shots to service_role;
 grant insert (name) on public.shots to authenticated;
 grant insert (name) on public.shots to service_role;
 grant update (name) on public.shots to authenticated;
 grant update (name) on public.shots to service_role;
 grant insert (project_id) on public.shots to authenticated;
 grant insert (project_id) on public.shots to service_role;
+grant update (project_id) on public.shots to authenticated;
+grant update (project_id) on public.shots to service_role;
 grant delete, select on public.shots to authenticated, service_role;
 create table public.task_attempts (
   owner_id uuid not null,
@@ -797,6 +809,7 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.refuse_change() returns trigger plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.refuse_erased(p_user uuid) returns void plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.refuse_hold(p_task public.tasks, p_worker text, p_attempt integer) returns void plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.refuse_move() returns trigger plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.refuse_tokens() returns void plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.release_dependents(p_done uuid) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.remember_deleted_generation() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp

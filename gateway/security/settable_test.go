@@ -12,9 +12,9 @@ import (
 var settable = map[string][]string{
 	"users":            {"~storage_quota service_role"},
 	"projects":         {"+id", "+name", "~name", "+owner_id service_role"},
-	"shots":            {"+id", "+project_id", "+name", "~name"},
+	"shots":            {"+id", "+project_id", "+name", "~id", "~project_id", "~name"},
 	"generations":      {"+id", "+project_id", "+type", "+location", "+thumbnail_url", "+params", "+metadata", "~params", "~metadata"},
-	"shot_generations": {"+id", "+shot_id", "+generation_id", "+position", "~position"},
+	"shot_generations": {"+id", "+shot_id", "+generation_id", "+position", "~id", "~shot_id", "~generation_id", "~position"},
 	// The last four may be named, because apps do, and do not count.
 	"tasks": {"+id", "+project_id", "+tool_id", "+task_type", "+params", "+dependant_on", "+idempotency_key", "+cost", "+status", "+generation_created", "+created_at"},
 }
