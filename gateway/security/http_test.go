@@ -217,7 +217,7 @@ func TestS29NoSecretAnywhere(t *testing.T) {
 			}
 			path := strings.NewReplacer(":name", "tasks", ":id", s.queued.String(), ":bucket", "image_uploads", "*", s.a.id.String()+"/x.png").Replace(route.Path)
 			for _, body := range []string{"", `{"task_id":"x","params":{"\u0000":1}}`, `{"broken`} {
-				got := s.send(route.Method, path+"?select=nothing&token="+urlToken[1], key, body, "X-Request-Id", "r")
+				got := s.send(route.Method, path+"?select=nothing&token="+urlToken[1], key, body, "X-Request-ID", "r")
 				requests++
 				if strings.Contains(route.Path, "/sign") && got.status == http.StatusOK {
 					continue // it signs
@@ -274,7 +274,7 @@ var onePixel = string(func() []byte {
 	return data
 }())
 
-// TestS35SecurityHeaders: "Security headers everywhere; cache-control on private media."
+// TestS35SecurityHeaders: "Security headers everywhere; cache-control on private media".
 func TestS35SecurityHeaders(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -291,7 +291,7 @@ func TestS35SecurityHeaders(t *testing.T) {
 			got := s.send(http.MethodGet, path, who, "")
 			// A picture runs nothing: its type is one of an allow-list, told by its bytes, and what is on no list is sent as an attachment.
 			picture := got.status == http.StatusOK && strings.HasPrefix(path, "/storage/v1/object/") && got.header.Get("Content-Type") == "image/png"
-			if got.header.Get("X-Content-Type-Options") != "nosniff" || got.header.Get("Content-Security-Policy") == "" && !picture || got.header.Get("X-Request-Id") == "" {
+			if got.header.Get("X-Content-Type-Options") != "nosniff" || got.header.Get("Content-Security-Policy") == "" && !picture || got.header.Get("X-Request-ID") == "" {
 				t.Errorf("%s: %v", path, got.header)
 			}
 			if got.header.Get("Set-Cookie") != "" {
