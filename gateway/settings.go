@@ -9,10 +9,13 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
+	"darkroom/gateway/limits"
 	"darkroom/gateway/server"
+	"darkroom/gateway/upstream"
 )
 
 // settings are what flags and variables say.
@@ -46,6 +49,18 @@ func (s *settings) table() []setting {
 		}
 	}
 	keys := []string{"serve", "keys"}
+	list := func(target *[]string) func(string) error {
+		return func(value string) error {
+			*target = strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' })
+			return nil
+		}
+	}
+	rate := func(target *limits.Rate) func(string) error {
+		return func(value string) (err error) {
+			*target, err = limits.ParseRate(value)
+			return err
+		}
+	}
 	serve, both := []string{"serve"}, []string{"serve", "dev"}
 	return []setting{
 		{"database", "DATABASE_URL", "", "PostgreSQL, as postgres://user:password@host:5432/darkroom; dev starts one of its own", []string{"serve", "migrate", "dev"}, text(&s.gateway.DatabaseURL)},
@@ -71,6 +86,16 @@ func (s *settings) table() []setting {
 			}
 			return nil
 		}},
+		{"", "DARKROOM_RATE", "50/200", "requests a second and at once of a key, and twice that of all keys of a user; or off", serve, rate(&s.gateway.Guard.Limits.Key)},
+		{"", "DARKROOM_RATE_ADDRESS", "100/400", "the same of an address, or off", serve, rate(&s.gateway.Guard.Limits.Address)},
+		{"", "DARKROOM_TRUSTED_PROXIES", "", "networks of proxies whose X-Forwarded-For is believed, as 10.0.0.0/8,192.0.2.7", serve, list(&s.gateway.Guard.Proxies)},
+		{"", "DARKROOM_CORS_ORIGINS", "", "origins of pages that may call, as https://app.example.com; localhost, or * for all", serve, list(&s.gateway.Guard.Origins)},
+		{"upstream", "DARKROOM_UPSTREAM", "", "a Supabase project that is handed what does not move here yet, as https://abcdefgh.supabase.co", serve, text(&s.gateway.Upstream.Project)},
+		{
+			"upstream-prefixes", "DARKROOM_UPSTREAM_PREFIXES", strings.Join(upstream.DefaultPrefixes(), ","), "what is handed to it", serve,
+			list(&s.gateway.Upstream.Prefixes),
+		},
+		{"rest-upstream", "DARKROOM_REST_UPSTREAM", "", "a PostgREST that is handed all of /rest/v1, as http://127.0.0.1:3000", serve, text(&s.gateway.Upstream.REST)},
 		{"drain-notice", "DARKROOM_DRAIN_NOTICE", "1s", "how long /readyz says no before new connections are refused", serve, func(value string) (err error) {
 			if s.gateway.DrainNotice, err = time.ParseDuration(value); err != nil || s.gateway.DrainNotice < 0 {
 				return errors.New("must be a duration such as 1s")

@@ -29,7 +29,9 @@ type Config struct {
 	Keys     identity.Settings  // without a JWTSecret nobody signs in
 	Verifier *identity.Verifier // knows the same keys
 	SignUp   bool               // whether anybody may sign up; the service always may, for others
-	Log      *slog.Logger
+	// Limit refuses who tries too often to sign in or up, by address and by email, with an error of package problem; nil for no limit.
+	Limit func(c echo.Context, email string) error
+	Log   *slog.Logger
 }
 
 // Door answers /auth/v1. It is safe for concurrent use.
@@ -40,6 +42,7 @@ type Door struct {
 	refreshKey []byte
 	passwords  *passwords
 	signUp     bool
+	limit      func(c echo.Context, email string) error
 	log        *slog.Logger
 }
 
@@ -56,7 +59,8 @@ func New(config Config) (*Door, error) {
 	derive := hmac.New(sha256.New, []byte(config.Keys.JWTSecret))
 	derive.Write([]byte("darkroom refresh tokens"))
 	return &Door{
-		pool: config.Pool, verifier: config.Verifier, signer: signer, refreshKey: derive.Sum(nil), passwords: passwords, signUp: config.SignUp, log: config.Log,
+		pool: config.Pool, verifier: config.Verifier, signer: signer, refreshKey: derive.Sum(nil), passwords: passwords, signUp: config.SignUp,
+		limit: config.Limit, log: config.Log,
 	}, nil
 }
 

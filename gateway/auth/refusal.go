@@ -85,5 +85,8 @@ func refusalOf(err error) *refusal {
 	if p.Details != nil {
 		msg = fmt.Sprintf("%s: %s", msg, *p.Details)
 	}
+	if status == http.StatusTooManyRequests {
+		return refuse(status, errBusy.Code, msg)
+	}
 	return refuse(status, "validation_failed", msg)
 }

@@ -70,8 +70,18 @@ func (d *Door) token(c echo.Context) error {
 	}
 }
 
-// signIn answers an unknown email and a wrong password alike, after the same time. A limit of attempts belongs where the email is known, before the
-// password is compared.
+// attempt refuses who tries too often; the service, which signs in and up for others, has no limit.
+func (d *Door) attempt(c echo.Context, email string) error {
+	if d.limit == nil {
+		return nil
+	}
+	if who, err := d.verifier.Caller(c.Request()); err == nil && who.Role == identity.Service {
+		return nil
+	}
+	return d.limit(c, email)
+}
+
+// signIn answers an unknown email and a wrong password alike, after the same time.
 func (d *Door) signIn(c echo.Context) error {
 	var body struct{ Email, Phone, Password string }
 	if err := read(c, &body); err != nil {
@@ -84,6 +94,9 @@ func (d *Door) signIn(c echo.Context) error {
 		return refuse(http.StatusBadRequest, "validation_failed", "missing email or password")
 	case !isEmail(body.Email):
 		return errWrongPassword // nobody has it
+	}
+	if err := d.attempt(c, body.Email); err != nil {
+		return err
 	}
 	ctx := c.Request().Context()
 	known, err := ask[credentials](ctx, d, "select auth.credentials_of(email => $1)", body.Email)
@@ -167,6 +180,9 @@ func (d *Door) register(c echo.Context) error {
 		return refuse(http.StatusUnprocessableEntity, "anonymous_provider_disabled", "Anonymous sign-ins are disabled")
 	case !isEmail(body.Email):
 		return refuse(http.StatusBadRequest, "email_address_invalid", "Unable to validate email address: invalid format")
+	}
+	if err := d.attempt(c, body.Email); err != nil {
+		return err
 	}
 	ctx := c.Request().Context()
 	hash, err := d.passwords.hash(ctx, body.Password)

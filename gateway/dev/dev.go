@@ -165,6 +165,7 @@ func (r *runner) openGateway(ctx context.Context) error {
 	}
 	r.gateway, err = server.Open(ctx, server.Config{
 		DatabaseURL: r.DatabaseURL, StorageURL: r.storage, ServiceKey: r.state.ServiceKey, Log: slog.New(slog.NewTextHandler(log, nil)),
+		Guard: server.Guard{Origins: []string{"localhost"}}, // the app that is being made runs on a port of its own
 	})
 	return err
 }

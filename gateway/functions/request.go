@@ -30,6 +30,9 @@ func decode[T any](c echo.Context) (T, error) {
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return body, problem.Refuse(problem.TooLarge, fmt.Sprintf("A body may have up to %d bytes.", most))
 	}
+	if tooDeep, ok := errors.AsType[*problem.Error](err); ok {
+		return body, tooDeep
+	}
 	if err != nil {
 		return body, problem.Refuse(problem.Malformed, "The body did not arrive whole.")
 	}

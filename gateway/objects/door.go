@@ -197,6 +197,9 @@ func decode[T any](c echo.Context) (T, error) {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return into, errTooLarge.because("The request has more than %d bytes.", maxJSONBytes)
 		}
+		if _, ok := errors.AsType[*problem.Error](err); ok { // nested too deep
+			return into, err //nolint:wrapcheck // it says what it is
+		}
 		return into, errRequest.because("The body did not arrive whole.")
 	}
 	if len(data) == 0 {

@@ -230,6 +230,8 @@ func Write(c echo.Context, log *slog.Logger, err error, status int, body any) {
 	switch status {
 	case http.StatusInternalServerError:
 		log.Error("internal error", "error", err, "path", c.Request().URL.Path, "request_id", id)
+	case http.StatusBadGateway:
+		log.Warn("the server behind does not answer", "error", err, "path", c.Request().URL.Path, "request_id", id)
 	case http.StatusServiceUnavailable:
 		log.Warn("unavailable", "error", err, "path", c.Request().URL.Path, "request_id", id)
 		c.Response().Header().Set(echo.HeaderRetryAfter, "2")

@@ -20,6 +20,7 @@ import (
 	"darkroom/gateway/auth"
 	"darkroom/gateway/functions"
 	"darkroom/gateway/identity"
+	ratelimit "darkroom/gateway/limits"
 	"darkroom/gateway/objects"
 	"darkroom/gateway/problem"
 	"darkroom/gateway/rest"
@@ -59,6 +60,8 @@ type Config struct {
 	PublicURL   string // where callers find the gateway, such as https://tasks.example.com; "" as each request says
 	MaxUpload   int64  // of a user's file, in bytes; 0 for objects.DefaultMaxUpload
 	Log         *slog.Logger
+	Guard       Guard // limits, other origins, proxies
+	Upstream    Upstream
 	// DrainNotice is how long /readyz says no before new connections are refused, so that a load balancer can look away.
 	DrainNotice time.Duration
 }
@@ -74,6 +77,9 @@ type Server struct {
 	log      *slog.Logger
 	notice   time.Duration
 	draining atomic.Bool
+	guard    *guard
+	headers  time.Duration // how long a client may take to send its headers
+	request  time.Duration // and all of its request
 	echo     *echo.Echo
 }
 
@@ -114,25 +120,29 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 		pool.Close()
 		return nil, err
 	}
-	signIn, err := auth.New(auth.Config{Pool: pool, Keys: keys, Verifier: verifier, SignUp: config.SignUp, Log: config.Log})
-	if err != nil {
-		pool.Close()
-		return nil, err
-	}
 	bucket, err := storage.Open(ctx, config.StorageURL)
 	if err != nil {
 		pool.Close()
 		return nil, err
 	}
 	s := &Server{
-		pool: pool, bucket: bucket, verifier: verifier, log: config.Log, notice: config.DrainNotice,
+		pool: pool, bucket: bucket, verifier: verifier, log: config.Log, notice: config.DrainNotice, headers: headerTimeout, request: readTimeout,
 	}
-	if s.as, err = identity.New(ctx, pool); err != nil {
+	if s.as, err = identity.New(ctx, pool); err == nil {
+		s.guard, err = newGuard(config, pool)
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	// Workers upload also where nobody signs in. The signer makes a key of its own of the secret.
 	signer := objects.NewSigner([]byte(cmp.Or(config.JWTSecret, config.ServiceKey)))
-	tables, err := rest.New(ctx, s.as, config.Log)
+	signIn, err := auth.New(auth.Config{
+		Pool: pool, Keys: keys, Verifier: verifier, SignUp: config.SignUp, Limit: s.guard.limiter.SignIn, Log: config.Log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	tables, err := tables(ctx, config, keys, s.as)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -153,6 +163,7 @@ type door interface {
 
 // Close ends the connections to database and storage. To be called after Serve has returned.
 func (s *Server) Close() error {
+	s.guard.close()
 	s.pool.Close()
 	return s.bucket.Close()
 }
@@ -161,11 +172,13 @@ func (s *Server) Close() error {
 func (s *Server) routes() *echo.Echo {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
-	e.IPExtractor = echo.ExtractIPDirect() // no proxy is trusted to name the client
+	e.IPExtractor = s.guard.clientAddress
 	e.HTTPErrorHandler = s.answerError
 
-	// Around everything, outermost first. CORS, when browsers may call, belongs before the Verifier: preflights carry no key.
-	e.Use(requestID, s.accessLog, s.recoverPanic, securityHeaders, limits, s.verifier.Middleware(isOpen))
+	// Around everything, outermost first. Other origins come before the Verifier: preflights carry no key. What is forwarded leaves here, before the
+	// limits of our own calls and without a key of ours.
+	e.Use(requestID, s.accessLog, s.recoverPanic, securityHeaders, s.guard.cors, s.guard.byAddress, s.guard.forward, limits, ratelimit.Depth,
+		s.verifier.Middleware(isOpen), s.guard.byCaller)
 
 	e.GET(pathHealth, s.health)
 	e.GET(pathReady, s.ready)
@@ -208,8 +221,8 @@ func Listen(ctx context.Context, address string, allowRemote bool) (net.Listener
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	web := &http.Server{
 		Handler:           s,
-		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       readTimeout,
+		ReadHeaderTimeout: s.headers,
+		ReadTimeout:       s.request,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // broken clients
@@ -247,7 +260,8 @@ func (s *Server) answerError(err error, c echo.Context) {
 		return
 	}
 	p := problem.From(err)
-	problem.Write(c, s.log, err, problem.Status(p.Code), p)
+	status := problem.Status(p.Code)
+	problem.Write(c, s.log, err, status, problem.Shape(c.Request().URL.Path, status, p))
 }
 
 func isTaken(err error) bool { return errors.Is(err, syscall.EADDRINUSE) }
