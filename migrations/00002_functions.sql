@@ -972,6 +972,7 @@ as $$
 declare
   c_max_bytes constant integer := 1048576;
   c_max_depth constant integer := 32;
+  c_max_values constant integer := 10000;
   v_path text;
   v_found jsonb;
 begin
@@ -987,6 +988,12 @@ begin
   if jsonb_path_exists(p_params, '$.**{33}') then
     raise exception 'Params too large' using errcode = 'TD004',
       detail = format('params may be nested up to %s levels.', c_max_depth), hint = 'Flatten the structure.';
+  end if;
+
+  -- Counted only where the text is long enough to hold so many.
+  if octet_length(p_params::text) > 2 * c_max_values and (select count(*) from jsonb_path_query(p_params, '$.**')) > c_max_values then
+    raise exception 'Params too large' using errcode = 'TD004',
+      detail = format('params may hold up to %s values.', c_max_values), hint = 'Upload large inputs and send their location.';
   end if;
 
   foreach v_path in array p_type.required_params loop

@@ -144,7 +144,7 @@ func (l *lab) lint(rules []lint) (findings []string) {
 }
 
 // TestS02RowSecurity: "RLS is enabled AND forced on every exposed table; no write policy is `true` (splinter 0007, 0008, 0013, 0024); no policy reads
-// user-editable metadata (0015)."
+// user-editable metadata (0015)".
 func TestS02RowSecurity(t *testing.T) {
 	t.Parallel()
 	none(t, newLab(t).lint(rowSecurity))
@@ -158,7 +158,7 @@ func TestS03DefinerFunctions(t *testing.T) {
 	none(t, newLab(t).lint(functionRules))
 }
 
-// TestS04Roles: "No role of the gateway, the worker or anon is superuser, BYPASSRLS or an object owner; DDL by them fails."
+// TestS04Roles: "No role of the gateway, the worker or anon is superuser, BYPASSRLS or an object owner; DDL by them fails".
 func TestS04Roles(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -183,7 +183,7 @@ func TestS04Roles(t *testing.T) {
 	}
 }
 
-// TestS05Exposure: "Views are `security_invoker`; no materialised view, queue table or auth column is in the exposed schema (0002, 0016, 0019, 0023)."
+// TestS05Exposure: "Views are `security_invoker`; no materialised view, queue table or auth column is in the exposed schema (0002, 0016, 0019, 0023)".
 func TestS05Exposure(t *testing.T) {
 	t.Parallel()
 	none(t, newLab(t).lint(exposure))

@@ -31,7 +31,7 @@ var functions = map[string]functionProbe{
 	// for apps
 	"public.calculate_task_cost": {call: `select calculate_task_cost(task_type => 'single_image', params => '{"prompt":"x"}')`, may: everyone, neutral: true},
 	"public.create_task":         {call: `select create_task({project}, task_type => 'single_image', params => '{"prompt":"{canary}"}')`, may: plus(owners, "trusted worker")},
-	"public.create_tasks":        {call: `select create_tasks(array[row({project}, null, null, null, 'single_image', '{"prompt":"{canary}"}', null, null)::new_task])`, may: plus(owners, "trusted worker")},
+	"public.create_tasks":        {call: `select create_tasks(array[jsonb_populate_record(null::new_task, jsonb_build_object('project_id', {project}, 'task_type', 'single_image', 'params', '{"prompt":"{canary}"}'::jsonb))])`, may: plus(owners, "trusted worker")},
 	"public.cancel_task":         {call: "select cancel_task({queued})", may: plus(owners, "trusted worker")},
 	"public.get_task":            {call: "select get_task({queued})", may: owners},
 	"public.list_generations":    {call: "select list_generations({project})", may: owners},
@@ -130,7 +130,7 @@ var internal = map[string][]string{
 }
 
 // TestS01FunctionsOfTheMatrix: "For [...] every RPC, owner B with a valid token reads and changes 0 rows of owner A. [...] a new object without a row in
-// it fails."
+// it fails".
 func TestS01FunctionsOfTheMatrix(t *testing.T) {
 	t.Parallel()
 	none(t, functionFindings(newLab(t)))

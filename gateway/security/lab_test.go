@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -272,16 +271,6 @@ func none(t *testing.T, findings []string) {
 	t.Helper()
 	for _, finding := range findings {
 		t.Error(finding)
-	}
-}
-
-// await waits until a question is answered with true.
-func (l *lab) await(question string, args ...any) {
-	l.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !value[bool](l, question, args...); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			l.t.Fatalf("waited in vain: %s", strings.TrimSpace(question))
-		}
 	}
 }
 

@@ -46,7 +46,7 @@ func TestS04ManagedPostgreSQL(t *testing.T) {
 		}
 	}
 	exec(cluster.URL(), "create role owner login createrole")
-	exec(cluster.URL(), "create database app owner owner")
+	exec(cluster.URL(), "create database app with owner = \"owner\"")
 	login := func(role string) string {
 		t.Helper()
 		address, err := url.Parse(cluster.URL())

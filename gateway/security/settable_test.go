@@ -19,7 +19,7 @@ var settable = map[string][]string{
 	"tasks": {"+id", "+project_id", "+tool_id", "+task_type", "+params", "+dependant_on", "+idempotency_key", "+cost", "+status", "+generation_created", "+created_at"},
 }
 
-// TestS08MassAssignment: "Clients cannot set cost, status, owner, token or generation fields directly (mass assignment)."
+// TestS08MassAssignment: "Clients cannot set cost, status, owner, token or generation fields directly (mass assignment)".
 func TestS08MassAssignment(t *testing.T) {
 	t.Parallel()
 	none(t, settableFindings(newLab(t)))

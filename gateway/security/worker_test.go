@@ -19,7 +19,7 @@ func TestS11WorkersReachOnlyTheirTasks(t *testing.T) {
 	none(t, maliciousFindings(newLab(t)))
 }
 
-// TestS39MaliciousWorker: "A malicious worker cannot inflate cost, forge another task's output, or link an output to another project."
+// TestS39MaliciousWorker: "A malicious worker cannot inflate cost, forge another task's output, or link an output to another project".
 func TestS39MaliciousWorker(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

@@ -189,6 +189,9 @@ func (s *Server) routes() *echo.Echo {
 	return e
 }
 
+// Routes lists what the gateway answers: methods and paths, as the router has them. gateway/openapi.yaml describes each.
+func (s *Server) Routes() []*echo.Route { return s.echo.Routes() }
+
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.echo.ServeHTTP(w, r) }
 
