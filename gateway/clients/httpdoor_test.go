@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -133,9 +134,7 @@ func (d *functionsDoor) call(ctx context.Context, who caller, function string, w
 	for name, value := range with {
 		// The address of the spec has the output's fields beside the task's id.
 		if output, is := value.(args); is && name == "output" {
-			for field, inner := range output {
-				body[field] = inner
-			}
+			maps.Copy(body, output)
 			continue
 		}
 		body[name] = value

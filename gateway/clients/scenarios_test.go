@@ -1,6 +1,7 @@
 package clients_test
 
 import (
+	"maps"
 	"strings"
 
 	"darkroom/sql/taskdb"
@@ -40,18 +41,14 @@ var scenarios = []struct {
 // image is a task of the app's form.
 func image(project string, more args) args {
 	task := args{"project_id": project, "tool_id": "image-generation", "input": args{"prompt": "a lighthouse"}}
-	for name, value := range more {
-		task[name] = value
-	}
+	maps.Copy(task, more)
 	return task
 }
 
 // hold is the fence of a task as the claim gave it, with more arguments.
 func hold(task row, more args) args {
 	with := args{"task_id": task["id"], "worker_id": task["worker_id"], "attempt": task["attempt"]}
-	for name, value := range more {
-		with[name] = value
-	}
+	maps.Copy(with, more)
 	return with
 }
 
