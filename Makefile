@@ -55,6 +55,10 @@ migration: ## Freeze what changed in sql/ into the next migration: make migratio
 	@test -n '$(name)' || { echo 'Name the migration: make migration name=claim_skip_locked' >&2; exit 2; }
 	@go run ./migrations/snapshot -name '$(name)'
 
+.PHONY: sbom
+sbom: build ## Write bin/*.sbom: the modules that the programs are made of, with versions and checksums
+	@for program in gateway workerd; do go version -m bin/$$program >bin/$$program.sbom; done
+
 .PHONY: schema
 schema: ## Write sql/schema.sql anew
 	@go run ./migrations/snapshot

@@ -174,7 +174,7 @@ create table public.task_types (
   max_attempts integer not null default 3,
   enabled boolean not null default true,
   constraint a_result_is_an_image_or_a_video check (result_type in ('image', 'video')),
-  constraint prices_are_not_negative check (base_price >= 0 and unit_price >= 0),
+  constraint prices_are_not_negative check (base_price >= 0 and unit_price >= 0 and 'NaN' not in (base_price, unit_price)),
   constraint a_unit_price_needs_a_path check (unit_price = 0 or unit_path is not null),
   constraint at_least_one_attempt check (max_attempts >= 1)
 );

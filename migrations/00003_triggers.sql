@@ -36,7 +36,7 @@ create trigger log_credits after insert on public.credit_ledger
 
 -- Who changed what only the service may change.
 create trigger audit after insert or update or delete on public.users
-  for each row execute function darkroom.audit_change('users', 'id', 'id');
+  for each row execute function darkroom.audit_change('users', 'id', 'id', 'storage_quota');
 create trigger audit after insert or update or delete on darkroom.access_tokens
   for each row execute function darkroom.audit_change('access_tokens', 'id', 'owner_id', 'scope', 'expires_at', 'revoked_at');
 create trigger audit after insert or update or delete on public.task_types
@@ -44,6 +44,12 @@ create trigger audit after insert or update or delete on public.task_types
     'max_units', 'required_params', 'shot_id_paths', 'max_attempts', 'enabled');
 create trigger audit after insert or update or delete on public.tools
   for each row execute function darkroom.audit_change('tools', 'tool_id', 'tool_id', 'task_type');
+create trigger audit after insert or update or delete on darkroom.queue_settings
+  for each row execute function darkroom.audit_change('queue_settings', 'only_row', 'max_queued');
+create trigger audit after insert on darkroom.queue_room
+  for each row when (new.max_queued is not null) execute function darkroom.audit_change('queue_room', 'owner_id', 'max_queued');
+create trigger audit_limit after update of max_queued on darkroom.queue_room
+  for each row execute function darkroom.audit_change('queue_room', 'owner_id', 'max_queued');
 create trigger audit after insert on public.credit_ledger
   for each row when (new.kind = 'grant') execute function darkroom.audit_change('credit_ledger', 'owner_id', 'seq', 'amount');
 create trigger audit_is_append_only before update or delete or truncate on darkroom.audit_log
@@ -52,6 +58,9 @@ create trigger audit_is_append_only before update or delete or truncate on darkr
 -- +goose Down
 drop trigger audit_is_append_only on darkroom.audit_log;
 drop trigger audit on public.credit_ledger;
+drop trigger audit_limit on darkroom.queue_room;
+drop trigger audit on darkroom.queue_room;
+drop trigger audit on darkroom.queue_settings;
 drop trigger audit on public.tools;
 drop trigger audit on public.task_types;
 drop trigger audit on darkroom.access_tokens;

@@ -18,12 +18,17 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
+
+	"darkroom/sql/taskdb"
 )
 
 // FS holds Darkroom's migrations.
 //
 //go:embed *.sql
 var FS embed.FS
+
+// lockTimeout bounds how long a migration waits for a table: while it waits, everybody who comes later waits behind it. It fails then, and is tried again.
+const lockTimeout = "10s"
 
 // Up applies to the database at url (a direct connection, not one through a transaction pooler) those of the files that it lacks, each in
 // a transaction of its own. Several may do so at once: one works, the others wait for it, a second at a time and 5 minutes at most.
@@ -97,10 +102,15 @@ type Querier interface {
 }
 
 func withProvider(url string, files fs.FS, do func(*goose.Provider) error) error {
+	url, err := taskdb.WithTLS(url)
+	if err != nil {
+		return fmt.Errorf("migrating: %w", err)
+	}
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
 		return fmt.Errorf("migrating: the connection string: %w", err)
 	}
+	config.RuntimeParams["lock_timeout"] = lockTimeout
 	failed := &failedStatement{}
 	config.Tracer = failed
 	db := stdlib.OpenDB(*config)

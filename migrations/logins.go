@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"darkroom/sql/taskdb"
 )
 
 // Login is a database role that a program logs in as. By itself it may do nothing: its group says what.
@@ -34,6 +36,9 @@ func (l Login) Set(ctx context.Context, url, password string) error {
 	verifier, err := scram(password)
 	if err != nil {
 		return err
+	}
+	if url, err = taskdb.WithTLS(url); err != nil {
+		return fmt.Errorf("making the login %s: %w", l.Name, err)
 	}
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {

@@ -193,6 +193,8 @@ create table darkroom.queue_room (
   constraint an_owner_may_queue_something CHECK ((max_queued > 0)),
   constraint queue_room_pkey PRIMARY KEY (owner_id)
 );
+CREATE TRIGGER audit AFTER INSERT ON darkroom.queue_room FOR EACH ROW WHEN ((new.max_queued IS NOT NULL)) EXECUTE FUNCTION darkroom.audit_change('queue_room', 'owner_id', 'max_queued');
+CREATE TRIGGER audit_limit AFTER UPDATE OF max_queued ON darkroom.queue_room FOR EACH ROW EXECUTE FUNCTION darkroom.audit_change('queue_room', 'owner_id', 'max_queued');
 comment on column darkroom.queue_room.max_queued is 'Null: what holds for everybody.';
 comment on column darkroom.queue_room.to_job_no is 'All of the owner''s tasks from from_job_no to here fit; null: count.';
 grant select on darkroom.queue_room to service_role;
@@ -203,6 +205,7 @@ create table darkroom.queue_settings (
   constraint queue_settings_only_row_check CHECK (only_row),
   constraint queue_settings_pkey PRIMARY KEY (only_row)
 );
+CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON darkroom.queue_settings FOR EACH ROW EXECUTE FUNCTION darkroom.audit_change('queue_settings', 'only_row', 'max_queued');
 grant select on darkroom.queue_settings to service_role;
 create unlogged table darkroom.rate_buckets (
   bucket bytea not null,
@@ -538,7 +541,7 @@ create table public.task_types (
   constraint a_result_is_an_image_or_a_video CHECK ((result_type = ANY (ARRAY['image'::text, 'video'::text]))),
   constraint a_unit_price_needs_a_path CHECK (((unit_price = (0)::numeric) OR (unit_path IS NOT NULL))),
   constraint at_least_one_attempt CHECK ((max_attempts >= 1)),
-  constraint prices_are_not_negative CHECK (((base_price >= (0)::numeric) AND (unit_price >= (0)::numeric))),
+  constraint prices_are_not_negative CHECK (((base_price >= (0)::numeric) AND (unit_price >= (0)::numeric) AND (('NaN'::numeric <> base_price) AND ('NaN'::numeric <> unit_price)))),
   constraint task_types_pkey PRIMARY KEY (name)
 );
 CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON public.task_types FOR EACH ROW EXECUTE FUNCTION darkroom.audit_change('task_types', 'name', 'name', 'route', 'result_type', 'base_price', 'unit_price', 'unit_path', 'max_units', 'required_params', 'shot_id_paths', 'max_attempts', 'enabled');
@@ -658,7 +661,7 @@ create table public.users (
   constraint a_quota_is_not_negative CHECK ((storage_quota >= 0)),
   constraint users_pkey PRIMARY KEY (id)
 );
-CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON public.users FOR EACH ROW EXECUTE FUNCTION darkroom.audit_change('users', 'id', 'id');
+CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON public.users FOR EACH ROW EXECUTE FUNCTION darkroom.audit_change('users', 'id', 'id', 'storage_quota');
 alter table public.users enable row level security, force row level security;
 create policy internal on public.users as permissive for all to current_user using true with check true;
 create policy own on public.users as permissive for select to authenticated using (id = ( SELECT auth.uid() AS uid));

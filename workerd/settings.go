@@ -17,6 +17,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"darkroom/sql/taskdb"
 	"darkroom/workerd/worker"
 )
 
@@ -156,7 +157,11 @@ func (s *settings) check() error {
 
 // poolConfig is how to reach the database, with as many connections as a worker can use, unless the address sets pool_max_conns.
 func (s *settings) poolConfig() (*pgxpool.Config, error) {
-	config, err := pgxpool.ParseConfig(s.database)
+	address, err := taskdb.WithTLS(s.database)
+	if err != nil {
+		return nil, fmt.Errorf("the database URL cannot be read: %w", err)
+	}
+	config, err := pgxpool.ParseConfig(address)
 	if err != nil {
 		return nil, fmt.Errorf("the database URL cannot be read: %w", err)
 	}

@@ -7,12 +7,14 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
 
 	"darkroom/gateway/auth"
@@ -46,12 +48,14 @@ func setup(t testing.TB, change func(*auth.Config)) *bench {
 	t.Helper()
 	b := &bench{t: t, pg: taskdbtest.New(t), log: &bytes.Buffer{}}
 	log := slog.New(slog.NewTextHandler(&lockedWriter{w: b.log}, nil))
-	config := auth.Config{Pool: b.pg.Pool, Keys: identity.Settings{ServiceKey: serviceKey, JWTSecret: secret, Log: log}, SignUp: true, Log: log}
+	pool, err := pgxpool.New(t.Context(), b.pg.Login(t, "authenticator")) // with no more rights than the gateway has
+	must(t, err)
+	t.Cleanup(pool.Close)
+	config := auth.Config{Pool: pool, Keys: identity.Settings{ServiceKey: serviceKey, JWTSecret: secret, Log: log}, SignUp: true, Log: log}
 	if change != nil {
 		change(&config)
 	}
-	var err error
-	b.verifier, err = identity.NewVerifier(b.pg.Pool, config.Keys)
+	b.verifier, err = identity.NewVerifier(pool, config.Keys)
 	must(t, err)
 	config.Verifier = b.verifier
 	door, err := auth.New(config)
@@ -134,7 +138,10 @@ func body(pairs ...any) string {
 	for i := 0; i < len(pairs); i += 2 {
 		object[pairs[i].(string)] = pairs[i+1]
 	}
-	data, _ := json.Marshal(object)
+	data, err := json.Marshal(object)
+	if err != nil {
+		panic(err)
+	}
 	return string(data)
 }
 
@@ -306,16 +313,16 @@ func TestWhatAnybodyMayRead(t *testing.T) {
 	}
 }
 
-// A flood of sign-ins is refused rather than queued without end, and leaves cores to others.
+// A flood of sign-ins is refused rather than queued without end: half of the cores hash, and nobody waits for his turn over 3 s.
 func TestAFloodOfSignIns(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	b.signUp("ada@example.com")
+	flood := 250 * max(1, runtime.GOMAXPROCS(0)/2)
 	var mu sync.Mutex
 	counts := map[int]int{}
 	var group sync.WaitGroup
-	began := time.Now()
-	for range 300 {
+	for range flood {
 		group.Go(func() {
 			got := b.signIn("ada@example.com", "wrong horse battery")
 			mu.Lock()
@@ -324,8 +331,28 @@ func TestAFloodOfSignIns(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if took := time.Since(began); took > 15*time.Second || counts[http.StatusBadRequest] == 0 || counts[http.StatusBadRequest]+counts[http.StatusTooManyRequests] != 300 {
-		t.Errorf("%v after %s", counts, took)
+	if counts[http.StatusBadRequest] == 0 || counts[http.StatusTooManyRequests] == 0 || counts[http.StatusBadRequest]+counts[http.StatusTooManyRequests] != flood {
+		t.Errorf("%v", counts)
 	}
-	t.Logf("%v after %s", counts, time.Since(began))
+}
+
+// TestS12_SignInTakesTheSameTime compares the best of several times, which other load disturbs least: without the comparison against nobody's hash
+// an unknown email would be answered some 20 times faster.
+func TestS12_SignInTakesTheSameTime(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.signUp("ada@example.com")
+	best := map[string]time.Duration{}
+	for range 7 {
+		for _, email := range []string{"ada@example.com", "eve@example.com"} {
+			began := time.Now()
+			b.want(b.signIn(email, "wrong horse battery"), http.StatusBadRequest, "invalid_credentials")
+			if took := time.Since(began); best[email] == 0 || took < best[email] {
+				best[email] = took
+			}
+		}
+	}
+	if known, unknown := best["ada@example.com"], best["eve@example.com"]; unknown < known/2 || known < unknown/2 {
+		t.Errorf("a known email takes %s, an unknown one %s", known, unknown)
+	}
 }

@@ -354,22 +354,4 @@ func TestOnlyTheGatewayMayAsk(t *testing.T) {
 			}
 		}
 	}
-	// As the gateway logs in.
-	role := "door_" + strings.ReplaceAll(uuid.NewString(), "-", "")
-	b.exec("create role " + role + " login inherit in role authenticator")
-	defer b.exec("drop role " + role)
-	for _, call := range []string{
-		"select auth.sign_up('a@example.com', 'hash')", "select auth.credentials_of('a@example.com')",
-		"select auth.account_of((auth.credentials_of('a@example.com') ->> 'user_id')::uuid)",
-	} {
-		tx, err := b.pg.Pool.Begin(t.Context())
-		must(t, err)
-		_, err = tx.Exec(t.Context(), "set local role "+role)
-		must(t, err)
-		var data json.RawMessage
-		if err := tx.QueryRow(t.Context(), call).Scan(&data); err != nil || data == nil {
-			t.Errorf("%s: %s %v", call, data, err)
-		}
-		must(t, tx.Commit(t.Context()))
-	}
 }

@@ -15,7 +15,7 @@ import (
 func BenchmarkVerify(b *testing.B) {
 	pg := taskdbtest.New(b)
 	i := theIssuer()
-	v := newVerifier(b, pg.Pool, func(s *identity.Settings) { s.JWKS = i.file(b) })
+	v := newVerifier(b, login(b, pg), func(s *identity.Settings) { s.JWKS = i.file(b) })
 	token, err := taskdb.New(pg.Pool).CreateAccessToken(b.Context(), "worker", "", 0, uuid.Nil)
 	must(b, err)
 	for name, credential := range map[string]string{

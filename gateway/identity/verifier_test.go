@@ -51,6 +51,15 @@ func newVerifier(tb testing.TB, pool *pgxpool.Pool, change func(*identity.Settin
 	return v
 }
 
+// login connects with no more rights than the gateway has.
+func login(tb testing.TB, pg *taskdbtest.DB) *pgxpool.Pool {
+	tb.Helper()
+	pool, err := pgxpool.New(tb.Context(), pg.Login(tb, "authenticator"))
+	must(tb, err)
+	tb.Cleanup(pool.Close)
+	return pool
+}
+
 // claims are those of a user's token that is good for an hour; more are laid over them, nil takes one away.
 func claims(more map[string]any) map[string]any {
 	all := map[string]any{
@@ -144,7 +153,7 @@ func TestTokens(t *testing.T) {
 	must(t, err)
 	ofUser, err := db.CreateAccessToken(ctx, "user", "script", 0, user)
 	must(t, err)
-	v := newVerifier(t, pg.Pool, nil)
+	v := newVerifier(t, login(t, pg), nil)
 
 	for name, c := range map[string]struct {
 		token taskdb.NewAccessToken
@@ -223,9 +232,9 @@ func TestClaimsReachTheDatabase(t *testing.T) {
 	t.Parallel()
 	pg := taskdbtest.New(t)
 	ctx := t.Context()
-	as, err := identity.New(ctx, pg.Pool)
+	as, err := identity.New(ctx, login(t, pg))
 	must(t, err)
-	v := newVerifier(t, pg.Pool, nil)
+	v := newVerifier(t, login(t, pg), nil)
 	user := uuid.New()
 	deep := strings.Repeat(`[`, 1500) + strings.Repeat(`]`, 1500)
 	for name, c := range map[string]struct {

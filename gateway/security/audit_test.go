@@ -21,6 +21,7 @@ func TestS33AuditRowsStay(t *testing.T) {
 // notAudited are columns of audited tables that stay out of the log, and why.
 var notAudited = map[string]string{
 	"users.email": "an address of a person", "users.created_at": "the entry has the time",
+	"queue_room.owner_id": "the target", "queue_room.from_job_no": "no act", "queue_room.to_job_no": "no act", "queue_settings.only_row": "the target",
 	"access_tokens.id": "the target", "access_tokens.label": "a text of a person", "access_tokens.prefix": "part of the token",
 	"access_tokens.hash": "a secret's", "access_tokens.created_at": "the entry has the time", "access_tokens.last_used_at": "no act",
 }
@@ -64,6 +65,14 @@ func auditFindings(l *lab) (findings []string) {
 			_, err := tx.Exec(ctx, "update task_types set base_price = 9 where name = 'single_image'")
 			return err
 		}, []string{`UPDATE task_types single_image {"base_price": 9`}},
+		{"set_queue_limit", "service", func(db *taskdb.DB, _ pgx.Tx) error {
+			_, err := db.SetQueueLimit(ctx, l.a.id, 77)
+			return err
+		}, []string{`UPDATE queue_room ` + l.a.id.String() + ` {"max_queued": 77}`}},
+		{"set_queue_limit for somebody new", "", func(db *taskdb.DB, _ pgx.Tx) error {
+			_, err := db.SetQueueLimit(ctx, someone.id, 78)
+			return err
+		}, []string{`INSERT queue_room ` + someone.id.String() + ` {"max_queued": 78}`}},
 		{"tools", "", func(_ *taskdb.DB, tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, "delete from tools where tool_id = 'image-generation'")
 			return err
@@ -120,7 +129,7 @@ func auditFindings(l *lab) (findings []string) {
 	for _, column := range l.texts(`
 		select c.relname || '.' || a.attname from pg_trigger t join pg_class c on c.oid = t.tgrelid
 		join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-		where t.tgname = 'audit' and c.relname <> 'credit_ledger' and strpos(pg_get_triggerdef(t.oid), quote_literal(a.attname)) = 0`) {
+		where t.tgname in ('audit', 'audit_limit') and c.relname <> 'credit_ledger' and strpos(pg_get_triggerdef(t.oid), quote_literal(a.attname)) = 0`) {
 		if _, known := notAudited[column]; !known {
 			found("%s is not in the audit log, and nothing says why", column)
 		}

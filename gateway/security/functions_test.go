@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -19,7 +20,11 @@ type functionProbe struct {
 	refusal string   // a code that says no to strangers besides those of refusal()
 }
 
-var workersOfAll = []string{"A's worker", "worker of nobody", "trusted worker", "service"}
+var (
+	workersOfAll = []string{"A's worker", "worker of nobody", "trusted worker", "service"}
+	allWorkers   = []string{"A's worker", "B's worker", "worker of nobody", "trusted worker"}
+	gatewayAlone = []string{"gateway's login"}
+)
 
 // functions is the matrix. A function that is missing here fails TestS01. Trigger functions need no row: nobody may call one.
 var functions = map[string]functionProbe{
@@ -38,6 +43,7 @@ var functions = map[string]functionProbe{
 	"public.revoke_access_token": {call: "select revoke_access_token({token})", may: owners},
 	"public.create_user":         {call: "select create_user({a}, 'new@example.com')", may: service},
 	"public.grant_credits":       {call: "select grant_credits({a}, 5)", may: service},
+	"public.set_queue_limit":     {call: "select set_queue_limit(7, {a})", may: service},
 	"public.list_audit":          {call: "select list_audit({a})", may: service},
 
 	// for workers
@@ -88,9 +94,33 @@ var functions = map[string]functionProbe{
 	"auth.jwt":            {call: "select auth.jwt()", may: everyone, neutral: true},
 	"auth.role":           {call: "select auth.role()", may: everyone, neutral: true},
 	"auth.token_id":       {call: "select auth.token_id()", may: everyone, neutral: true},
-	"auth.role_limits":    {call: "select auth.role_limits()", may: []string{"gateway's login"}, neutral: true},
+	"auth.role_limits":    {call: "select auth.role_limits()", may: gatewayAlone, neutral: true},
 	"auth.login_fault":    {call: "select auth.login_fault()", may: []string{"A's worker", "B's worker", "worker of nobody", "trusted worker", "gateway's login"}, neutral: true},
-	"auth.identify_token": {call: "select auth.identify_token(sha256('x'))", may: []string{"gateway's login"}, neutral: true},
+	"auth.drop_child":     {call: "select auth.drop_child({stitch})", may: []string{"A's worker"}},
+	"auth.give_back_task": {call: "select auth.give_back_task({running}, null, 'no')", may: []string{"A's worker", "trusted worker"}},
+	"auth.holds_attempt":  {call: "select auth.holds_attempt({a}, {running}, 1)", may: allWorkers, neutral: true},
+	"auth.note_worker":    {call: `select auth.note_worker({worker}, '{"of":"{canary}"}')`, may: []string{"A's worker", "trusted worker"}, scoped: true},
+	"auth.worker_id":      {call: "select auth.worker_id('x')", may: allWorkers, neutral: true},
+
+	// Storage and REST, for the gateway alone: who may reach which key stands in gateway/objects.
+	"auth.begin_upload":      {call: "select auth.begin_upload({a} || '/new.png', 1, 1, '1 minute')", may: gatewayAlone},
+	"auth.finish_upload":     {call: "select auth.finish_upload({a} || '/new.png', gen_random_uuid(), 1)", may: gatewayAlone, neutral: true},
+	"auth.describe_uploads":  {call: "select auth.describe_uploads(array[{a} || '/{canary}.png'])", may: gatewayAlone},
+	"auth.uncounted_uploads": {call: "select auth.uncounted_uploads(array[{a} || '/other.png'])", may: gatewayAlone},
+	"auth.lapsed_uploads":    {call: "select auth.lapsed_uploads()", may: gatewayAlone, neutral: true},
+	"auth.describe_api":      {call: "select auth.describe_api()", may: gatewayAlone, neutral: true},
+
+	// Sign-in, for the gateway alone: what it does for whom stands in gateway/auth.
+	"auth.credentials_of":    {call: "select auth.credentials_of('{canary}@example.com')", may: gatewayAlone},
+	"auth.account_of":        {call: "select auth.account_of({a})", may: gatewayAlone},
+	"auth.change_account":    {call: `select auth.change_account({a}, (select {session}::uuid), user_metadata => '{"new":"{canary}"}')`, may: gatewayAlone},
+	"auth.start_session":     {call: "select auth.start_session({a}, 'hash', sha256('a'))", may: gatewayAlone},
+	"auth.rotate_session":    {call: "select auth.rotate_session(sha256('refresh'), sha256('next'))", may: gatewayAlone},
+	"auth.end_sessions":      {call: "select auth.end_sessions({a}, {session}, 'global')", may: gatewayAlone},
+	"auth.sign_up":           {call: "select auth.sign_up('new@example.com', 'hash')", may: gatewayAlone, neutral: true},
+	"auth.take_tokens":       {call: "select auth.take_tokens(sha256('x'), 1, 1, 1)", may: gatewayAlone, neutral: true},
+	"auth.drop_full_buckets": {call: "select auth.drop_full_buckets()", may: gatewayAlone, neutral: true},
+	"auth.identify_token":    {call: "select auth.identify_token(sha256('x'))", may: gatewayAlone, neutral: true},
 }
 
 // internal lists the functions of the schema darkroom that somebody may call, and why: policies and views ask them.
@@ -187,6 +217,9 @@ func (l *lab) extra(tx pgx.Tx, call string, c caller) string {
 	if !slices.Contains([]string{"A's worker", "B's worker", "worker of nobody"}, c.name) { // without a token the name is the id
 		call = strings.ReplaceAll(call, "{worker}", quoteText(value[string](l, "select id from workers where name = $1", workerOfA)))
 	}
+	if strings.Contains(call, "{session}") {
+		call = strings.ReplaceAll(call, "{session}", quote(value[uuid.UUID](l, "select id from darkroom.sessions where user_id = $1", l.a.id)))
+	}
 	one := func(sql string, args ...any) (id string) {
 		if err := tx.QueryRow(ctx, l.fill(sql), args...).Scan(&id); err != nil {
 			l.t.Fatalf("%s: %v", sql, err)
@@ -199,7 +232,7 @@ func (l *lab) extra(tx pgx.Tx, call string, c caller) string {
 	if strings.Contains(call, "{erased}") {
 		call = strings.ReplaceAll(call, "{erased}", one("select user_id::text from erase_user((create_user(null, null)).id)"))
 	}
-	if strings.Contains(call, "{travel}") {
+	if strings.Contains(call, "{travel}") || strings.Contains(call, "{stitch}") {
 		id := one(`select id::text from create_task({project}, task_type => 'travel_orchestrator', params =>
 			'{"orchestrator_details":{"num_new_segments_to_generate":1,"input_image_paths_resolved":["a","b"]}}')`)
 		if _, err := tx.Exec(ctx, "set constraints all immediate"); err != nil {
@@ -212,6 +245,9 @@ func (l *lab) extra(tx pgx.Tx, call string, c caller) string {
 			}
 		}
 		call = strings.ReplaceAll(call, "{travel}", id)
+		if strings.Contains(call, "{stitch}") {
+			call = strings.ReplaceAll(call, "{stitch}", one("select id::text from expand_travel_orchestrator("+id+", "+holder+", 1) where task_type = 'travel_stitch'"))
+		}
 	}
 	return call
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -113,6 +114,10 @@ func newLab(t testing.TB) *lab {
 	l.generation = value[uuid.UUID](l, "select id from generations where source_task_id = $1", l.done)
 	l.link = value[uuid.UUID](l, "select id from shot_generations where generation_id = $1", l.generation)
 	l.exec("insert into generation_errors (owner_id, task_id, step, message) values ($1, $2, 'generation', $3)", l.a.id, l.failed, canary)
+	l.exec("insert into darkroom.credentials (user_id, email, password_hash, user_metadata) values ($1, $2, 'hash', jsonb_build_object('of', $3::text))",
+		l.a.id, canary+"@example.com", canary)
+	l.exec("with s as (insert into darkroom.sessions (user_id) values ($1) returning id) insert into darkroom.refresh_tokens (hash, session_id) select sha256('refresh'), s.id from s", l.a.id)
+	l.exec("insert into darkroom.uploads (key, owner_id, bytes) values ($1, $2, 1)", l.a.id.String()+"/"+canary+".png", l.a.id)
 	l.image(l.b)
 	return l
 }
@@ -278,4 +283,15 @@ func (l *lab) await(question string, args ...any) {
 			l.t.Fatalf("waited in vain: %s", strings.TrimSpace(question))
 		}
 	}
+}
+
+var anID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+
+// masked is all that a refusal says, with ids taken out.
+func masked(err error) string {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return fmt.Sprint(err)
+	}
+	return anID.ReplaceAllString(strings.Join([]string{pg.Code, pg.Message, pg.Detail, pg.Hint, pg.TableName, pg.ConstraintName}, "|"), "ID")
 }

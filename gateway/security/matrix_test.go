@@ -32,7 +32,7 @@ type tableProbe struct {
 
 // tables is the matrix. A table or view that is missing here fails TestS01.
 var tables = map[string]tableProbe{
-	"public.users":             {rows: "id = {a}", sees: owners},
+	"public.users":             {rows: "id = {a}", sees: owners, writes: service},
 	"public.projects":          {rows: "owner_id = {a}", sees: owners, writes: owners, forge: "insert into public.projects (id, name) select {task}, 'of b' from public.users where id = {a}"},
 	"public.shots":             {rows: "project_id = {project}", sees: owners, writes: owners, forge: "insert into public.shots (project_id, name) values ({project}, 'x')"},
 	"public.tasks":             {rows: "owner_id = {a}", sees: plus(owners, "A's worker"), forge: `insert into public.tasks (project_id, task_type, params) values ({project}, 'single_image', '{"prompt":"x"}')`},
@@ -58,6 +58,13 @@ var tables = map[string]tableProbe{
 	"darkroom.lease_watch":         {rows: "true", sees: service},
 	"darkroom.task_events":         {rows: "owner_id = {a}", sees: service},
 	"darkroom.erasures":            {rows: "owner_id = {a}", sees: service, empty: true},
+	"darkroom.uploads":             {rows: "owner_id = {a}", sees: service},
+	"darkroom.credentials":         {rows: "user_id = {a}"},
+	"darkroom.sessions":            {rows: "user_id = {a}"},
+	"darkroom.refresh_tokens":      {rows: "session_id in (select s.id from darkroom.sessions s where s.user_id = {a})"},
+	"darkroom.queue_room":          {rows: "owner_id = {a}", sees: service},
+	"darkroom.queue_settings":      {rows: "true", sees: service},
+	"darkroom.rate_buckets":        {rows: "true", sees: service, empty: true},
 	"darkroom.audit_log":           {rows: "target = {a}::text", sees: service},
 }
 

@@ -10,6 +10,7 @@ import (
 
 // settable lists the columns that callers may name in an INSERT (+) or UPDATE (~). Whatever is missing here, and granted, fails TestS08.
 var settable = map[string][]string{
+	"users":            {"~storage_quota service_role"},
 	"projects":         {"+id", "+name", "~name", "+owner_id service_role"},
 	"shots":            {"+id", "+project_id", "+name", "~id", "~project_id", "~name"},
 	"generations":      {"+id", "+project_id", "+type", "+location", "+thumbnail_url", "+params", "+metadata", "~params", "~metadata"},

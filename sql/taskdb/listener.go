@@ -21,6 +21,10 @@ const (
 // connection of its own (not through a transaction pooler, where LISTEN is silently dead) and returns when ctx ends (nil), when the
 // connection breaks, or with what news returns.
 func Listen(ctx context.Context, url string, news func(context.Context) error) error {
+	url, err := WithTLS(url)
+	if err != nil {
+		return err
+	}
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return fmt.Errorf("taskdb: listen: %w", err)

@@ -23,8 +23,12 @@ type DB struct {
 // New returns a DB over a pool, a connection or a transaction.
 func New(q Querier) *DB { return &DB{q: q} }
 
-// OpenPool connects to the database at url (a PostgreSQL URL or keyword string) and checks that it answers.
+// OpenPool connects to the database at url (a PostgreSQL URL or keyword string, see [WithTLS]) and checks that it answers.
 func OpenPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
+	url, err := WithTLS(url)
+	if err != nil {
+		return nil, err
+	}
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("taskdb: the database URL cannot be read: %w", err)

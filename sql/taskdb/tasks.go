@@ -43,7 +43,7 @@ func (db *DB) CreateTasks(ctx context.Context, tasks []NewTask) ([]Task, error) 
 	if err != nil {
 		return nil, fmt.Errorf("taskdb: create_tasks: %w", err)
 	}
-	return rowsOf[Task](ctx, db, callCreateTasks, list)
+	return rowsOf[Task](ctx, db, callCreateTasks, json.RawMessage(list))
 }
 
 // GetTask reads one task. Errors: ErrTaskNotFound.

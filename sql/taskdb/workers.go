@@ -90,7 +90,7 @@ func (db *DB) HeartbeatWorker(ctx context.Context, workerID string, running []Ru
 		if err != nil {
 			return nil, fmt.Errorf("taskdb: heartbeat_worker: %w", err)
 		}
-		list = data
+		list = json.RawMessage(data) // a plain []byte would be sent as bytea where pgx may not ask for types, as behind a pooler
 	}
 	return rowsOf[Verdict](ctx, db, callHeartbeatWorker, workerID, list, jsonOrNull(info))
 }
@@ -116,7 +116,7 @@ func (db *DB) CompleteTasks(ctx context.Context, workerID string, completions []
 	if err != nil {
 		return nil, fmt.Errorf("taskdb: complete_tasks: %w", err)
 	}
-	return rowsOf[CompletionResult](ctx, db, callCompleteTasks, workerID, list)
+	return rowsOf[CompletionResult](ctx, db, callCompleteTasks, workerID, json.RawMessage(list))
 }
 
 // ProcessCompletedTask is the spec's form of the end of a task: output is a JSON object with output_location, metadata and
