@@ -133,6 +133,10 @@ func (d *goDoor) call(ctx context.Context, who caller, function string, with arg
 	case err != nil:
 		return nil, err
 	}
+	if value, is := result.(json.RawMessage); is { // one value, even where it is a list
+		one, err := rowOf(value)
+		return []row{one}, err
+	}
 	return rowsOf(mustJSON(result))
 }
 
