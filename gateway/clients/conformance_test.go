@@ -66,6 +66,17 @@ func (s *script) one(who caller, function string, with args) row {
 	return rows[0]
 }
 
+// either calls a function, which may refuse: only that all doors answer alike counts.
+func (s *script) either(who caller, function string, with args) {
+	s.t.Helper()
+	rows, err := s.door.call(s.t.Context(), who, function, with)
+	var said *refusal
+	if err != nil && !errors.As(err, &said) {
+		s.t.Fatalf("%s: %s(%s): %v", who.name, function, mustJSON(with), err)
+	}
+	s.note(who, function, rows, said)
+}
+
 // none calls a function, which must answer nothing.
 func (s *script) none(who caller, function string, with args) {
 	s.t.Helper()
@@ -159,8 +170,8 @@ func (s step) String() string {
 	return fmt.Sprintf("%d. %s: %s -> %s", s.place, s.who, s.function, answer)
 }
 
-// keepColumnsOf leaves those columns in the rows that the other's have too.
-func (s *step) keepColumnsOf(other step) {
+// keepColumnsOf leaves those columns in the rows of a step that the other's have too.
+func keepColumnsOf(s *step, other step) {
 	rows := make([]row, len(s.rows))
 	for i, r := range s.rows {
 		rows[i] = maps.Clone(r)
@@ -175,7 +186,7 @@ func (s *step) keepColumnsOf(other step) {
 func TestAllDoorsAnswerAlike(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
-	called := map[string]bool{}
+	called, ran := map[string]bool{}, 0
 	t.Run("scenario", func(t *testing.T) {
 		for _, scenario := range scenarios {
 			t.Run(scenario.name, func(t *testing.T) {
@@ -198,6 +209,7 @@ func TestAllDoorsAnswerAlike(t *testing.T) {
 				}
 				mu.Lock()
 				defer mu.Unlock()
+				ran++
 				for _, s := range told[0] {
 					called[s.function] = true
 				}
@@ -211,8 +223,9 @@ func TestAllDoorsAnswerAlike(t *testing.T) {
 	must(t, err)
 	functions, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	must(t, err)
+	incomplete := ran < len(scenarios) // one that was not to run, or failed, has not said what it calls
 	for _, function := range functions {
-		if !called[function] && !t.Failed() {
+		if !called[function] && !incomplete {
 			t.Errorf("no scenario calls %s", function)
 		}
 	}
@@ -235,7 +248,7 @@ func compare(t *testing.T, name string, want, got []step, part bool) {
 	}
 	for i := range want {
 		if part {
-			want[i].keepColumnsOf(got[i])
+			keepColumnsOf(&want[i], got[i])
 		}
 		if want[i].String() != got[i].String() {
 			t.Errorf("%s:\n got %s\nwant %s", name, got[i], want[i])

@@ -98,8 +98,7 @@ func (d *sqlDoor) call(ctx context.Context, who caller, function string, with ar
 	if void {
 		answer = nil
 	}
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if pg, is := errors.AsType[*pgconn.PgError](err); is {
 		return nil, &refusal{Code: pg.Code, Message: pg.Message, Detail: pg.Detail, Hint: pg.Hint}
 	}
 	return answer, err
@@ -133,6 +132,10 @@ func (d *goDoor) call(ctx context.Context, who caller, function string, with arg
 		return nil, &refusal{Code: pg.Code, Message: pg.Message, Detail: pg.Detail, Hint: pg.Hint}
 	case err != nil:
 		return nil, err
+	}
+	if value, is := result.(json.RawMessage); is { // one value, even where it is a list
+		one, err := rowOf(value)
+		return []row{one}, err
 	}
 	return rowsOf(mustJSON(result))
 }

@@ -9,7 +9,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,15 +25,17 @@ type httpDoor struct {
 	url string
 }
 
+// values are the functions that return one value, which may be a list.
+var values = []string{"orphaned_outputs", "get_completed_segments", "get_orchestrator_children"}
+
 func (d *httpDoor) call(ctx context.Context, who caller, function string, with args) ([]row, error) {
 	data, err := d.post(ctx, who, "/rest/v1/rpc/"+function, with)
 	if err != nil {
 		return nil, err
 	}
-	if function == "orphaned_outputs" { // one value, which is a list
-		var list any
-		err := json.Unmarshal(data, &list)
-		return []row{{"value": list}}, err
+	if slices.Contains(values, function) {
+		one, err := rowOf(data)
+		return []row{one}, err
 	}
 	return rowsOf(data)
 }
@@ -133,9 +137,7 @@ func (d *functionsDoor) call(ctx context.Context, who caller, function string, w
 	for name, value := range with {
 		// The address of the spec has the output's fields beside the task's id.
 		if output, is := value.(args); is && name == "output" {
-			for field, inner := range output {
-				body[field] = inner
-			}
+			maps.Copy(body, output)
 			continue
 		}
 		body[name] = value

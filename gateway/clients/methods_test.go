@@ -25,6 +25,17 @@ type arguments struct {
 	ShotID         uuid.UUID           `json:"shot_id"`
 	Name           string              `json:"name"`
 	Email          string              `json:"email"`
+	SilentWorker   string              `json:"worker_id_param"`
+	SilentStatus   string              `json:"status_param"`
+	VRAMTotal      float64             `json:"vram_total_mb_param"`
+	VRAMUsed       float64             `json:"vram_used_mb_param"`
+	Status         string              `json:"status"`
+	ErrorDetails   string              `json:"error_details"`
+	StoragePaths   []string            `json:"storage_paths"`
+	RunID          string              `json:"run_id"`
+	Orchestrator   uuid.UUID           `json:"orchestrator_task_id"`
+	Prompts        json.RawMessage     `json:"enhanced_prompts"`
+	Model          string              `json:"model"`
 	Scope          string              `json:"scope"`
 	Label          string              `json:"label"`
 	ExpiresIn      string              `json:"expires_in"`
@@ -190,6 +201,46 @@ var methods = map[string]method{
 	}),
 	"repair_generations": of(func(ctx context.Context, db *taskdb.DB, a *arguments) ([]taskdb.Generation, error) {
 		return db.RepairGenerations(ctx, a.ProjectID, a.MaxTasks)
+	}),
+	"claim_for_silent_worker": of(func(ctx context.Context, db *taskdb.DB, a *arguments) ([]taskdb.Task, error) {
+		task, found, err := db.ClaimForSilentWorker(ctx, a.WorkerID)
+		if !found {
+			return nil, err
+		}
+		return []taskdb.Task{task}, err
+	}),
+	"func_worker_heartbeat_with_logs": of(func(ctx context.Context, db *taskdb.DB, a *arguments) (json.RawMessage, error) {
+		return db.WorkerHeartbeat(ctx, taskdb.SilentHeartbeat{WorkerID: a.SilentWorker, VRAMTotalMB: a.VRAMTotal, VRAMUsedMB: a.VRAMUsed, Status: a.SilentStatus})
+	}),
+	"update_task_status": of(func(ctx context.Context, db *taskdb.DB, a *arguments) (json.RawMessage, error) {
+		return db.UpdateTaskStatus(ctx, taskdb.StatusReport{TaskID: a.TaskID, Status: a.Status, OutputLocation: a.OutputLocation, ErrorDetails: a.ErrorDetails})
+	}),
+	"check_completion": of(func(ctx context.Context, db *taskdb.DB, a *arguments) (taskdb.Completable, error) {
+		return db.CheckCompletion(ctx, a.TaskID, a.StoragePaths)
+	}),
+	"task_counts": of(func(ctx context.Context, db *taskdb.DB, _ *arguments) (json.RawMessage, error) {
+		return db.TaskCounts(ctx)
+	}),
+	"get_predecessor_output": of(func(ctx context.Context, db *taskdb.DB, a *arguments) (json.RawMessage, error) {
+		return db.GetPredecessorOutput(ctx, a.TaskID)
+	}),
+	"get_completed_segments": of(func(ctx context.Context, db *taskdb.DB, a *arguments) (json.RawMessage, error) {
+		return db.GetCompletedSegments(ctx, a.RunID, a.ProjectID)
+	}),
+	"get_orchestrator_children": of(func(ctx context.Context, db *taskdb.DB, a *arguments) (json.RawMessage, error) {
+		return db.GetOrchestratorChildren(ctx, a.Orchestrator)
+	}),
+	"get_task_output": of(func(ctx context.Context, db *taskdb.DB, a *arguments) (json.RawMessage, error) {
+		return db.GetTaskOutput(ctx, a.TaskID)
+	}),
+	"get_task_status": of(func(ctx context.Context, db *taskdb.DB, a *arguments) (json.RawMessage, error) {
+		return db.GetTaskStatus(ctx, a.TaskID)
+	}),
+	"update_shot_pair_prompts": of(func(ctx context.Context, db *taskdb.DB, a *arguments) (json.RawMessage, error) {
+		return db.UpdateShotPairPrompts(ctx, a.TaskID, a.ShotID, a.Prompts)
+	}),
+	"update_worker_model": of(func(ctx context.Context, db *taskdb.DB, a *arguments) (json.RawMessage, error) {
+		return db.UpdateWorkerModel(ctx, a.WorkerID, a.Model)
 	}),
 	"due_erasures": of(func(ctx context.Context, db *taskdb.DB, _ *arguments) ([]taskdb.Erasure, error) {
 		return db.DueErasures(ctx)

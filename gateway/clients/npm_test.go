@@ -35,7 +35,7 @@ func packages(t *testing.T, version string) string {
 		return folder
 	}
 	must(t, os.MkdirAll(filepath.Dir(folder), 0o755))
-	temp, err := os.MkdirTemp(filepath.Dir(folder), "fetch-*")
+	temp, err := os.MkdirTemp(filepath.Dir(folder), "fetch-*") //nolint:usetesting // on the same disk as the folder, for the rename
 	must(t, err)
 	defer os.RemoveAll(temp)
 	for name, content := range files {

@@ -1,6 +1,7 @@
 package clients_test
 
 import (
+	"maps"
 	"strings"
 
 	"darkroom/sql/taskdb"
@@ -31,6 +32,7 @@ var scenarios = []struct {
 	{"strangers", strangers},
 	{"what a role may not call", forbidden},
 	{"workers with tokens", workerTokens},
+	{"workers that know neither worker nor attempt", silentWorkers},
 	{"access tokens", accessTokens},
 	{"a full queue", fullQueue},
 	{"an erased user", erasure},
@@ -40,18 +42,14 @@ var scenarios = []struct {
 // image is a task of the app's form.
 func image(project string, more args) args {
 	task := args{"project_id": project, "tool_id": "image-generation", "input": args{"prompt": "a lighthouse"}}
-	for name, value := range more {
-		task[name] = value
-	}
+	maps.Copy(task, more)
 	return task
 }
 
 // hold is the fence of a task as the claim gave it, with more arguments.
 func hold(task row, more args) args {
 	with := args{"task_id": task["id"], "worker_id": task["worker_id"], "attempt": task["attempt"]}
-	for name, value := range more {
-		with[name] = value
-	}
+	maps.Copy(with, more)
 	return with
 }
 
@@ -617,6 +615,46 @@ func workerTokens(s *script) {
 	s.want(s.one(gpu, "create_task", child), "cost", 0.0)
 	s.refused(everybodys, "create_task", child, taskdb.ErrNotAllowed)
 	s.refused(bobs, "create_task", child, taskdb.ErrProjectNotFound)
+}
+
+func silentWorkers(s *script) {
+	gpu, bobs := s.tokenOf("ada's gpu", "worker", s.ada.id), s.tokenOf("bob's gpu", "worker", s.bob.id)
+	s.none(gpu, "claim_for_silent_worker", args{"worker_id": "gpu"})
+	first := s.one(s.ada.caller, "create_task", image(s.ada.project, nil))
+	second := s.one(s.ada.caller, "create_task", image(s.ada.project, args{"dependant_on": []any{first["id"]}}))
+	s.one(gpu, "task_counts", nil)
+	s.one(bobs, "task_counts", nil)
+	s.none(bobs, "claim_for_silent_worker", args{"worker_id": "gpu"})
+	s.want(s.one(gpu, "claim_for_silent_worker", args{"worker_id": "gpu"}), "id", first["id"])
+	s.one(gpu, "func_worker_heartbeat_with_logs", args{"worker_id_param": "gpu", "vram_total_mb_param": 24000, "vram_used_mb_param": 100.5, "status_param": "active"})
+	s.one(gpu, "update_worker_model", args{"worker_id": "gpu", "model": "a model"})
+	s.one(gpu, "get_task_status", args{"task_id": first["id"]})
+	s.one(gpu, "check_completion", args{"task_id": first["id"], "storage_paths": []string{}})
+	for _, c := range []struct {
+		function string
+		with     args
+	}{
+		{"check_completion", args{"task_id": first["id"], "storage_paths": []string{}}},
+		{"update_task_status", args{"task_id": first["id"], "status": "Failed", "error_details": "a"}},
+		{"get_task_status", args{"task_id": first["id"]}},
+		{"get_task_output", args{"task_id": first["id"]}},
+		{"get_predecessor_output", args{"task_id": second["id"]}},
+		{"get_orchestrator_children", args{"orchestrator_task_id": first["id"]}},
+		{"get_completed_segments", args{"run_id": "run", "project_id": s.ada.project}},
+		{"update_shot_pair_prompts", args{"task_id": first["id"], "shot_id": s.ada.shot, "enhanced_prompts": []string{"a"}}},
+	} {
+		s.either(bobs, c.function, c.with)
+		s.refused(nobody, c.function, c.with, &taskdb.Error{Code: "42501", Message: "permission denied for function " + c.function})
+	}
+	s.want(s.one(s.ada.caller, "get_task", args{"task_id": first["id"]}), "status", "In Progress")
+	s.one(gpu, "update_task_status", args{"task_id": first["id"], "status": "Complete", "output_location": out})
+	s.want(s.one(s.ada.caller, "get_task", args{"task_id": first["id"]}), "output_location", out)
+	s.want(s.one(gpu, "claim_for_silent_worker", args{"worker_id": "gpu"}), "id", second["id"])
+	s.one(gpu, "get_predecessor_output", args{"task_id": second["id"]})
+	s.one(gpu, "get_task_output", args{"task_id": first["id"]})
+	s.either(gpu, "get_orchestrator_children", args{"orchestrator_task_id": first["id"]})
+	s.either(gpu, "get_completed_segments", args{"run_id": "run", "project_id": s.ada.project})
+	s.either(gpu, "update_shot_pair_prompts", args{"task_id": second["id"], "shot_id": s.ada.shot, "enhanced_prompts": []string{"a", "b"}})
 }
 
 func accessTokens(s *script) {

@@ -85,9 +85,9 @@ func (w *world) tokenOf(name, scope, user string) caller {
 }
 
 // admin changes the database behind everybody's back, as time does.
-func (w *world) admin(sql string, with ...any) {
+func (w *world) admin(sql string) {
 	w.t.Helper()
-	_, err := w.pg.Pool.Exec(w.t.Context(), sql, with...)
+	_, err := w.pg.Pool.Exec(w.t.Context(), sql)
 	must(w.t, err)
 }
 
