@@ -55,7 +55,7 @@ func (w *world) gateway() string {
 	must(w.t, server.Migrate(w.t.Context(), w.pg.URL))
 	log := &bytes.Buffer{}
 	gateway, err := server.Open(w.t.Context(), server.Config{
-		DatabaseURL: w.pg.Login(w.t, "authenticator"), StorageURL: "file://" + w.t.TempDir(), ServiceKey: serviceKey, AnonKey: anonKey, JWTSecret: jwtSecret, SignUp: true,
+		DatabaseURL: w.pg.Login(w.t, "authenticator"), StorageURL: "file://" + w.t.TempDir(), ServiceKey: serviceKey, AnonKey: anonKey, JWTSecret: jwtSecret, SignUp: true, Guard: server.Guard{Origins: []string{"localhost"}},
 		Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	must(w.t, err)
