@@ -70,7 +70,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func serve(ctx context.Context, s *settings, stderr io.Writer) (err error) {
 	log := slog.New(slog.NewJSONHandler(stderr, nil))
 	gateway, err := server.Open(ctx, server.Config{
-		DatabaseURL: s.database, StorageURL: s.storage, ServiceKey: s.serviceKey, Log: log, DrainNotice: s.drainNotice,
+		DatabaseURL: s.database, StorageURL: s.storage, ServiceKey: s.serviceKey, AnonKey: s.anonKey, JWTSecret: s.jwtSecret, JWKS: s.jwks,
+		JWTIssuer: s.jwtIssuer, JWTAudience: s.jwtAudience, Log: log, DrainNotice: s.drainNotice,
 	})
 	if err != nil {
 		return err

@@ -18,6 +18,11 @@ type settings struct {
 	listen      string
 	storage     string
 	serviceKey  string
+	anonKey     string
+	jwtSecret   string
+	jwks        string
+	jwtIssuer   string
+	jwtAudience string
 	drainNotice time.Duration
 	allowRemote bool
 	home        string
@@ -42,7 +47,12 @@ func (s *settings) table() []setting {
 		{"database", "DATABASE_URL", "", "PostgreSQL, as postgres://user:password@host:5432/darkroom; dev starts one of its own", nil, text(&s.database)},
 		{"listen", "DARKROOM_LISTEN", "127.0.0.1:8484", "address to serve at; port 0 is any free one", both, text(&s.listen)},
 		{"storage", "DARKROOM_STORAGE", "", "where files lie, as file:///var/lib/darkroom/media or s3://bucket?region=eu-central-1", serve, text(&s.storage)},
-		{"", "DARKROOM_SERVICE_KEY", "", "the key that callers must send, 16 characters or more", serve, text(&s.serviceKey)},
+		{"", "DARKROOM_SERVICE_KEY", "", "the key that opens everything, 16 characters or more", serve, text(&s.serviceKey)},
+		{"", "DARKROOM_ANON_KEY", "", "a public key for apps before anybody signs in", serve, text(&s.anonKey)},
+		{"", "DARKROOM_JWT_SECRET", "", "signs access tokens, 32 characters or more; without it nobody signs in here", serve, text(&s.jwtSecret)},
+		{"", "DARKROOM_JWKS", "", "public keys of another issuer's JWTs, as https://... or a file", serve, text(&s.jwks)},
+		{"", "DARKROOM_JWT_ISSUER", "", "what a JWT's iss must be", serve, text(&s.jwtIssuer)},
+		{"", "DARKROOM_JWT_AUDIENCE", "", "what a JWT's aud must contain", serve, text(&s.jwtAudience)},
 		{"drain-notice", "DARKROOM_DRAIN_NOTICE", "1s", "how long /readyz says no before new connections are refused", serve, func(value string) (err error) {
 			if s.drainNotice, err = time.ParseDuration(value); err != nil || s.drainNotice < 0 {
 				return errors.New("must be a duration such as 1s")

@@ -89,6 +89,38 @@ comment on column darkroom.access_tokens.prefix is 'Its first characters, for pe
 comment on column darkroom.access_tokens.hash is 'SHA-256. The token has 244 random bits, so that nothing slower is needed.';
 create index access_tokens_by_owner on darkroom.access_tokens (owner_id, created_at desc);
 
+-- Sign-in with a password. A session lives by refresh tokens that follow each other; used ones are kept, so that one that comes back is known.
+create table darkroom.credentials (
+  user_id uuid primary key references public.users (id) on delete cascade,
+  email text not null unique,
+  password_hash text not null,
+  user_metadata jsonb not null default '{}',
+  created_at timestamptz not null default clock_timestamp(),
+  updated_at timestamptz not null default clock_timestamp(),
+  last_sign_in_at timestamptz,
+  constraint an_email_is_short check (length(email) between 3 and 254),
+  constraint user_metadata_is_an_object check (jsonb_typeof(user_metadata) = 'object')
+);
+comment on column darkroom.credentials.email is 'As darkroom.plain_email has it.';
+comment on column darkroom.credentials.password_hash is 'bcrypt, as the gateway made it.';
+comment on column darkroom.credentials.user_metadata is 'What the user says; decides nothing.';
+
+create table darkroom.sessions (
+  id uuid primary key default gen_random_uuid(),
+  user_id uuid not null references darkroom.credentials (user_id) on delete cascade,
+  started_at timestamptz not null default clock_timestamp(),
+  used_at timestamptz not null default clock_timestamp()
+);
+create index sessions_by_user on darkroom.sessions (user_id, used_at desc);
+
+create table darkroom.refresh_tokens (
+  hash bytea primary key,
+  session_id uuid not null references darkroom.sessions (id) on delete cascade,
+  used_at timestamptz
+);
+comment on column darkroom.refresh_tokens.hash is 'SHA-256. The token has 256 bits that nobody can guess.';
+create index refresh_tokens_by_session on darkroom.refresh_tokens (session_id);
+
 -- Users whose rows are gone and whose files are being deleted.
 create table darkroom.erasures (
   owner_id uuid primary key,

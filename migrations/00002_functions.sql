@@ -3,6 +3,106 @@
 set local check_function_bodies = off;
 
 -- +goose StatementBegin
+-- sql/auth/account_of.sql
+-- The account of a user who signs in here: {"id", "email", "user_metadata", "created_at", "updated_at", "last_sign_in_at"}, and whether the
+-- session is there: "session". Null: the user does not sign in here. For the gateway.
+create or replace function auth.account_of(user_id uuid, session_id uuid default null)
+returns jsonb
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select darkroom.sign_in_account(account_of.user_id) || jsonb_build_object('session',
+    exists (select from darkroom.sessions s where s.id = account_of.session_id and s.user_id = account_of.user_id))
+$$;
+comment on function auth.account_of is 'Account of a user.';
+revoke all on function auth.account_of from public;
+grant execute on function auth.account_of to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/change_account.sql
+-- Changes the account of somebody who is signed in by that session, and returns it as auth.account_of does. Null: the session has ended, or
+-- the password is not old_hash any more; nothing is changed. new_hash: a new password, which ends the user's other sessions; null keeps
+-- the old one. user_metadata: laid over what is there; a null in it takes its key away. For the gateway.
+-- Raises TD003 (user_metadata of more than 16 KiB).
+create or replace function auth.change_account(user_id uuid, session_id uuid, old_hash text default null, new_hash text default null, user_metadata jsonb default '{}')
+returns jsonb
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  c_most constant integer := 16384;
+  v_metadata jsonb;
+begin
+  select (select coalesce(jsonb_object_agg(e.key, e.value) filter (where e.value <> 'null'), '{}')
+          from jsonb_each(c.user_metadata || change_account.user_metadata) e)
+  into v_metadata from darkroom.credentials c
+  where c.user_id = change_account.user_id and (change_account.new_hash is null or c.password_hash = change_account.old_hash)
+  for no key update;
+  if not found or not exists (select from darkroom.sessions s where s.id = change_account.session_id and s.user_id = change_account.user_id) then
+    return null;
+  elsif octet_length(v_metadata::text) > c_most then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = format('user_metadata may have %s bytes.', c_most);
+  end if;
+  update darkroom.credentials c
+  set password_hash = coalesce(change_account.new_hash, c.password_hash), user_metadata = v_metadata, updated_at = clock_timestamp()
+  where c.user_id = change_account.user_id;
+  if change_account.new_hash is not null then
+    delete from darkroom.sessions s where s.user_id = change_account.user_id and s.id <> change_account.session_id;
+  end if;
+  return darkroom.sign_in_account(change_account.user_id);
+end
+$$;
+comment on function auth.change_account is 'Changes password and metadata of a user.';
+revoke all on function auth.change_account from public;
+grant execute on function auth.change_account to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/credentials_of.sql
+-- What the gateway checks a password against: {"user_id", "password_hash"}, by email or by user. Null: there are none. For the gateway.
+create or replace function auth.credentials_of(email text default null, user_id uuid default null)
+returns jsonb
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_build_object('user_id', c.user_id, 'password_hash', c.password_hash)
+  from darkroom.credentials c
+  where c.email = darkroom.plain_email(credentials_of.email) or c.user_id = credentials_of.user_id
+$$;
+comment on function auth.credentials_of is 'Password hash of a user.';
+revoke all on function auth.credentials_of from public;
+grant execute on function auth.credentials_of to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/end_sessions.sql
+-- Ends sessions of a user, for somebody who is signed in by one of them: scope 'local' that one, 'others' all but that, 'global' all.
+-- Their refresh tokens are worth nothing from now on. False: that session has ended already, and nothing is done. For the gateway.
+create or replace function auth.end_sessions(user_id uuid, session_id uuid, scope text)
+returns boolean
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  perform from darkroom.credentials c where c.user_id = end_sessions.user_id for no key update;
+  if not exists (select from darkroom.sessions s where s.id = end_sessions.session_id and s.user_id = end_sessions.user_id) then
+    return false;
+  end if;
+  delete from darkroom.sessions s
+  where s.user_id = end_sessions.user_id
+    and case end_sessions.scope when 'local' then s.id = end_sessions.session_id when 'others' then s.id <> end_sessions.session_id else true end;
+  return true;
+end
+$$;
+comment on function auth.end_sessions is 'Ends sessions of a user.';
+revoke all on function auth.end_sessions from public;
+grant execute on function auth.end_sessions to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/identify_token.sql
 -- The claims for a personal access token, given its SHA-256: {"role", "sub"?, "token_id", "exp"?}. Null: there is none such, or it has
 -- expired or was revoked. Notes when it was last used, once a minute at most. For the gateway, which sets them in the transactions of
@@ -112,6 +212,118 @@ $$;
 comment on function auth.role_limits is 'Timeouts of the roles of requests.';
 revoke all on function auth.role_limits from public;
 grant execute on function auth.role_limits to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/rotate_session.sql
+-- Takes a refresh token for the next one: {"session_id", "started_at", "account"}, and "reused": true when nothing else is there because an
+-- old token came back. Null: no such token, or its session has ended. For the gateway, which makes next_hash of the token itself, so that
+-- whoever sends it twice gets the same next token.
+--
+-- A token is good once. For 10 s after, and while its successor was not used, it may come again: of a second tab, or because the answer was
+-- lost. Later somebody else has it too, and the session ends (RFC 9700, section 4.14.2).
+create or replace function auth.rotate_session(token_hash bytea, next_hash bytea)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  c_grace constant interval := '10 seconds';
+  v_session darkroom.sessions;
+  v_used timestamptz;
+begin
+  select s.* into v_session from darkroom.sessions s
+  where s.id = (select t.session_id from darkroom.refresh_tokens t where t.hash = rotate_session.token_hash)
+  for update;
+  if not found then
+    return null;
+  elsif v_session.used_at < clock_timestamp() - darkroom.session_idle() then
+    delete from darkroom.sessions s where s.id = v_session.id;
+    return null;
+  end if;
+  -- Read anew: another rotation may have held the session.
+  select t.used_at into v_used from darkroom.refresh_tokens t where t.hash = rotate_session.token_hash;
+  if not found then
+    return null;
+  elsif v_used is null then
+    update darkroom.refresh_tokens t set used_at = clock_timestamp() where t.hash = rotate_session.token_hash;
+    insert into darkroom.refresh_tokens (hash, session_id) values (rotate_session.next_hash, v_session.id);
+    delete from darkroom.refresh_tokens t where t.session_id = v_session.id and t.used_at < clock_timestamp() - darkroom.session_idle();
+    update darkroom.sessions s set used_at = clock_timestamp() where s.id = v_session.id;
+  elsif v_used < clock_timestamp() - c_grace
+    or not exists (select from darkroom.refresh_tokens t where t.hash = rotate_session.next_hash and t.session_id = v_session.id and t.used_at is null) then
+    delete from darkroom.sessions s where s.id = v_session.id;
+    return jsonb_build_object('reused', true, 'session_id', v_session.id);
+  end if;
+  return jsonb_build_object('session_id', v_session.id, 'started_at', v_session.started_at, 'account', darkroom.sign_in_account(v_session.user_id));
+end
+$$;
+comment on function auth.rotate_session is 'Takes a refresh token for the next one.';
+revoke all on function auth.rotate_session from public;
+grant execute on function auth.rotate_session to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/sign_up.sql
+-- Makes a user who signs in with email and password, and returns the account, as auth.account_of does. Null: the email is taken.
+-- password_hash is what the gateway made of the password. For the gateway.
+create or replace function auth.sign_up(email text, password_hash text, user_metadata jsonb default '{}')
+returns jsonb
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_email text := darkroom.plain_email(sign_up.email);
+  v_user uuid := gen_random_uuid();
+begin
+  begin
+    insert into public.users (id, email) values (v_user, v_email);
+    insert into darkroom.credentials (user_id, email, password_hash, user_metadata)
+    values (v_user, v_email, sign_up.password_hash, sign_up.user_metadata);
+  exception when unique_violation then
+    return null;
+  end;
+  return darkroom.sign_in_account(v_user);
+end
+$$;
+comment on function auth.sign_up is 'Makes a user who signs in with a password.';
+revoke all on function auth.sign_up from public;
+grant execute on function auth.sign_up to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/start_session.sql
+-- Starts a session of a user whose password was checked: {"session_id", "started_at", "account"}. Null: the password is no longer the one
+-- that was checked. token_hash is the SHA-256 of the session's first refresh token. Sessions that were not used for 30 days go, and of
+-- more than 100 those that were not used for longest. For the gateway.
+create or replace function auth.start_session(user_id uuid, password_hash text, token_hash bytea)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  c_most constant integer := 100;
+  v_session darkroom.sessions;
+begin
+  -- Before the sessions: who changes the password ends them, and none may start beside that.
+  update darkroom.credentials c set last_sign_in_at = clock_timestamp()
+  where c.user_id = start_session.user_id and c.password_hash = start_session.password_hash;
+  if not found then
+    return null;
+  end if;
+  delete from darkroom.sessions s
+  where s.id in (select o.id from darkroom.sessions o where o.user_id = start_session.user_id order by o.used_at desc offset c_most - 1)
+    or (s.user_id = start_session.user_id and s.used_at < clock_timestamp() - darkroom.session_idle());
+  insert into darkroom.sessions as s (user_id) values (start_session.user_id) returning s.* into v_session;
+  insert into darkroom.refresh_tokens (hash, session_id) values (start_session.token_hash, v_session.id);
+  return jsonb_build_object('session_id', v_session.id, 'started_at', v_session.started_at, 'account', darkroom.sign_in_account(start_session.user_id));
+end
+$$;
+comment on function auth.start_session is 'Starts a session of a user.';
+revoke all on function auth.start_session from public;
+grant execute on function auth.start_session to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -1060,6 +1272,20 @@ revoke all on function darkroom.notify_workers from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/plain_email.sql
+-- An email as it is compared: in small letters, without blanks around. By the letters of ASCII only, so that no locale decides who somebody is.
+create or replace function darkroom.plain_email(p_email text)
+returns text
+language sql immutable strict
+set search_path = pg_catalog, pg_temp
+as $$
+  select lower(btrim(p_email) collate "C") collate "default"
+$$;
+comment on function darkroom.plain_email is 'An email as it is compared.';
+revoke all on function darkroom.plain_email from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/prepare_task.sql
 -- Trigger before insert on tasks: the one place where a new task is checked, whether it came by create_task or by INSERT.
 -- Owner, cost and all that belongs to a running task are set here; what a client says of them does not count.
@@ -1471,6 +1697,37 @@ end
 $$;
 comment on function darkroom.ring_event_bell is 'Wakes the readers of the event log and disarms the bell.';
 revoke all on function darkroom.ring_event_bell from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/session_idle.sql
+-- How long a session may lie unused before it has ended, and how long used refresh tokens are remembered.
+create or replace function darkroom.session_idle()
+returns interval
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select interval '30 days'
+$$;
+comment on function darkroom.session_idle is 'How long a session may lie unused.';
+revoke all on function darkroom.session_idle from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/sign_in_account.sql
+-- What a user who signs in here is told of the account: see auth.account_of. Null: the user does not sign in here.
+create or replace function darkroom.sign_in_account(p_user uuid)
+returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_build_object('id', c.user_id, 'email', c.email, 'user_metadata', c.user_metadata,
+    'created_at', c.created_at, 'updated_at', c.updated_at, 'last_sign_in_at', c.last_sign_in_at)
+  from darkroom.credentials c
+  where c.user_id = p_user
+$$;
+comment on function darkroom.sign_in_account is 'Account of a user who signs in here.';
+revoke all on function darkroom.sign_in_account from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3766,6 +4023,14 @@ drop function darkroom.tasks_of_worker();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.sign_in_account(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.session_idle();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.ring_event_bell();
 -- +goose StatementEnd
 
@@ -3815,6 +4080,10 @@ drop function darkroom.price_of(public.task_types,jsonb);
 
 -- +goose StatementBegin
 drop function darkroom.prepare_task();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.plain_email(text);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3946,6 +4215,18 @@ drop function auth.token_id();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function auth.start_session(uuid,text,bytea);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.sign_up(text,text,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.rotate_session(bytea,bytea);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function auth.role_limits();
 -- +goose StatementEnd
 
@@ -3963,4 +4244,20 @@ drop function auth.jwt();
 
 -- +goose StatementBegin
 drop function auth.identify_token(bytea);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.end_sessions(uuid,uuid,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.credentials_of(text,uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.change_account(uuid,uuid,text,text,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.account_of(uuid,uuid);
 -- +goose StatementEnd

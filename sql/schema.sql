@@ -135,6 +135,23 @@ comment on column darkroom.audit_log.login is 'The database login: the gateway''
 comment on column darkroom.audit_log.role is 'The role as which it was done.';
 comment on column darkroom.audit_log.subject is 'The user in the claims, if any.';
 grant select on darkroom.audit_log to service_role;
+create table darkroom.credentials (
+  user_id uuid not null,
+  email text not null,
+  password_hash text not null,
+  user_metadata jsonb default '{}'::jsonb not null,
+  created_at timestamp with time zone default clock_timestamp() not null,
+  updated_at timestamp with time zone default clock_timestamp() not null,
+  last_sign_in_at timestamp with time zone,
+  constraint an_email_is_short CHECK (((length(email) >= 3) AND (length(email) <= 254))),
+  constraint user_metadata_is_an_object CHECK ((jsonb_typeof(user_metadata) = 'object'::text)),
+  constraint credentials_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE,
+  constraint credentials_pkey PRIMARY KEY (user_id),
+  constraint credentials_email_key UNIQUE (email)
+);
+comment on column darkroom.credentials.email is 'As darkroom.plain_email has it.';
+comment on column darkroom.credentials.password_hash is 'bcrypt, as the gateway made it.';
+comment on column darkroom.credentials.user_metadata is 'What the user says; decides nothing.';
 create table darkroom.deleted_generations (
   task_id uuid not null,
   owner_id uuid not null,
@@ -168,6 +185,24 @@ create table darkroom.queue_repairs (
   constraint queue_repairs_pkey PRIMARY KEY (id)
 );
 grant select on darkroom.queue_repairs to service_role;
+create table darkroom.refresh_tokens (
+  hash bytea not null,
+  session_id uuid not null,
+  used_at timestamp with time zone,
+  constraint refresh_tokens_session_id_fkey FOREIGN KEY (session_id) REFERENCES darkroom.sessions(id) ON DELETE CASCADE,
+  constraint refresh_tokens_pkey PRIMARY KEY (hash)
+);
+CREATE INDEX refresh_tokens_by_session ON darkroom.refresh_tokens USING btree (session_id);
+comment on column darkroom.refresh_tokens.hash is 'SHA-256. The token has 256 bits that nobody can guess.';
+create table darkroom.sessions (
+  id uuid default gen_random_uuid() not null,
+  user_id uuid not null,
+  started_at timestamp with time zone default clock_timestamp() not null,
+  used_at timestamp with time zone default clock_timestamp() not null,
+  constraint sessions_user_id_fkey FOREIGN KEY (user_id) REFERENCES darkroom.credentials(user_id) ON DELETE CASCADE,
+  constraint sessions_pkey PRIMARY KEY (id)
+);
+CREATE INDEX sessions_by_user ON darkroom.sessions USING btree (user_id, used_at DESC);
 create table darkroom.task_backlog (
   owner_id uuid not null,
   task_type text not null,
@@ -605,6 +640,14 @@ grant select on public.workers to authenticated, service_role, worker;
 --   owner_id uuid
 --   task_id uuid
 --   violation text
+-- function auth.account_of(user_id uuid, session_id uuid DEFAULT NULL::uuid) returns jsonb sql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.account_of(uuid,uuid) to authenticator;
+-- function auth.change_account(user_id uuid, session_id uuid, old_hash text DEFAULT NULL::text, new_hash text DEFAULT NULL::text, user_metadata jsonb DEFAULT '{}'::jsonb) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.change_account(uuid,uuid,text,text,jsonb) to authenticator;
+-- function auth.credentials_of(email text DEFAULT NULL::text, user_id uuid DEFAULT NULL::uuid) returns jsonb sql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.credentials_of(text,uuid) to authenticator;
+-- function auth.end_sessions(user_id uuid, session_id uuid, scope text) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.end_sessions(uuid,uuid,text) to authenticator;
 -- function auth.identify_token(token_hash bytea) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.identify_token(bytea) to authenticator;
 -- function auth.jwt() returns jsonb sql stable set search_path=pg_catalog, pg_temp
@@ -615,6 +658,12 @@ grant execute on function auth.login_fault() to authenticator, worker;
 grant execute on function auth.role() to anon, authenticated, service_role, worker;
 -- function auth.role_limits() returns TABLE(role_name text, statement_timeout text, lock_timeout text, idle_in_transaction_session_timeout text) sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.role_limits() to authenticator;
+-- function auth.rotate_session(token_hash bytea, next_hash bytea) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.rotate_session(bytea,bytea) to authenticator;
+-- function auth.sign_up(email text, password_hash text, user_metadata jsonb DEFAULT '{}'::jsonb) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.sign_up(text,text,jsonb) to authenticator;
+-- function auth.start_session(user_id uuid, password_hash text, token_hash bytea) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.start_session(uuid,text,bytea) to authenticator;
 -- function auth.token_id() returns uuid sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.token_id() to anon, authenticated, service_role, worker;
 -- function auth.uid() returns uuid sql stable set search_path=pg_catalog, pg_temp
@@ -650,6 +699,7 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.log_row_change() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.lower_ready_mark(p_created_at timestamp with time zone) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.notify_workers(p_cancel_job_no bigint DEFAULT NULL::bigint) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.plain_email(p_email text) returns text sql immutable strict set search_path=pg_catalog, pg_temp
 -- function darkroom.prepare_task() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.price_of(p_type public.task_types, p_params jsonb) returns numeric plpgsql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.purge() returns bigint plpgsql volatile set search_path=pg_catalog, pg_temp
@@ -663,6 +713,8 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.requeue_task(p_task public.tasks, p_outcome text, p_error text, p_delay interval DEFAULT NULL::interval) returns public.tasks plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.resolve_task_type(p_tool_id text, p_task_type text) returns public.task_types plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.ring_event_bell() returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.session_idle() returns interval sql immutable set search_path=pg_catalog, pg_temp
+-- function darkroom.sign_in_account(p_user uuid) returns jsonb sql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.tasks_of_worker() returns uuid[] sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function darkroom.tasks_of_worker() to worker;
 -- function darkroom.unpark_lanes(p_owner uuid, p_available numeric) returns void plpgsql volatile set search_path=pg_catalog, pg_temp

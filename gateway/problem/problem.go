@@ -123,7 +123,7 @@ func Refuse(code, details string) *Error {
 	case MalformedID:
 		return New(code, "Malformed id", details, "Ids look like 6f9619ff-8b86-d011-b42d-00c04fc964ff.")
 	case Unauthorized:
-		return New(code, "Not authorized", details, "Send the service key as `Authorization: Bearer <key>` or `apikey: <key>`.")
+		return New(code, "Not authorized", details, "Send a key or an access token as `Authorization: Bearer <key>` or `apikey: <key>`.")
 	case NoRoute:
 		return New(code, "Nothing at this address", details, "The addresses stand in gateway/README.md.")
 	case NoFile:

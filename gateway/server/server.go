@@ -41,7 +41,12 @@ var errNoDatabase = errors.New("DATABASE_URL is not set: give the database as po
 type Config struct {
 	DatabaseURL string // PostgreSQL, migrated; the user is a member of the role authenticator and no more
 	StorageURL  string // as storage.Open takes it, e.g. file:///var/lib/darkroom/media
-	ServiceKey  string // the one key that callers must send, at least 16 characters
+	ServiceKey  string // opens everything; at least 16 characters
+	AnonKey     string // opaque and public, for apps before anybody signs in; may be ""
+	JWTSecret   string // signs access tokens, at least 32 characters; without it nobody signs in here
+	JWKS        string // where the public keys of another issuer's JWTs are, as identity.Settings has it; may be ""
+	JWTIssuer   string // what a JWT's iss must be; "" for anything
+	JWTAudience string // what a JWT's aud must contain; "" for anything
 	Log         *slog.Logger
 	// DrainNotice is how long /readyz says no before new connections are refused, so that a load balancer can look away.
 	DrainNotice time.Duration
@@ -52,7 +57,7 @@ type Server struct {
 	pool     *pgxpool.Pool
 	as       *identity.DB
 	bucket   *storage.Bucket
-	keyHash  [32]byte
+	verifier *identity.Verifier
 	log      *slog.Logger
 	notice   time.Duration
 	draining atomic.Bool
@@ -87,13 +92,21 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 		pool.Close()
 		return nil, err
 	}
+	verifier, err := identity.NewVerifier(pool, identity.Settings{
+		ServiceKey: config.ServiceKey, AnonKey: config.AnonKey, JWTSecret: config.JWTSecret, JWKS: config.JWKS,
+		Issuer: config.JWTIssuer, Audience: config.JWTAudience, Log: config.Log,
+	})
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
 	bucket, err := storage.Open(ctx, config.StorageURL)
 	if err != nil {
 		pool.Close()
 		return nil, err
 	}
 	s := &Server{
-		pool: pool, bucket: bucket, keyHash: hashKey(config.ServiceKey), log: config.Log, notice: config.DrainNotice,
+		pool: pool, bucket: bucket, verifier: verifier, log: config.Log, notice: config.DrainNotice,
 	}
 	if s.as, err = identity.New(ctx, pool); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -115,8 +128,8 @@ func (s *Server) routes() *echo.Echo {
 	e.IPExtractor = echo.ExtractIPDirect() // no proxy is trusted to name the client
 	e.HTTPErrorHandler = s.answerError
 
-	// Around everything, outermost first. CORS, when browsers may call, belongs before authorize: preflights carry no key.
-	e.Use(requestID, s.accessLog, s.recoverPanic, securityHeaders, limits, s.authorize)
+	// Around everything, outermost first. CORS, when browsers may call, belongs before the Verifier: preflights carry no key.
+	e.Use(requestID, s.accessLog, s.recoverPanic, securityHeaders, limits, s.verifier.Middleware(isOpen))
 
 	e.GET(pathHealth, s.health)
 	e.GET(pathReady, s.ready)
