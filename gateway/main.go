@@ -15,6 +15,7 @@ import (
 
 	"darkroom/gateway/dev"
 	"darkroom/gateway/server"
+	"darkroom/migrations"
 )
 
 func main() {
@@ -38,10 +39,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		command, args = args[0], args[1:]
 	}
 	commands := map[string]func(context.Context, *settings, io.Writer) error{
-		"serve": serve,
-		"migrate": func(ctx context.Context, s *settings, _ io.Writer) error {
-			return server.Migrate(ctx, s.database)
-		},
+		"serve":   serve,
+		"migrate": migrate,
 		"dev": func(ctx context.Context, s *settings, _ io.Writer) error {
 			return dev.Run(ctx, dev.Config{Home: s.home, Listen: s.listen, DatabaseURL: s.database, Out: stdout})
 		},
@@ -66,8 +65,27 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
+// migrate brings the database to the present state, and makes the logins whose passwords are given.
+func migrate(ctx context.Context, s *settings, _ io.Writer) error {
+	if err := server.Migrate(ctx, s.database); err != nil {
+		return err
+	}
+	if s.gatewayPassword != "" {
+		if err := migrations.GatewayLogin.Set(ctx, s.database, s.gatewayPassword); err != nil {
+			return err
+		}
+	}
+	if s.workerdPassword != "" {
+		return migrations.WorkerdLogin.Set(ctx, s.database, s.workerdPassword)
+	}
+	return nil
+}
+
 // serve runs the gateway until ctx ends.
 func serve(ctx context.Context, s *settings, stderr io.Writer) (err error) {
+	if err := s.checkSecrets(); err != nil {
+		return err
+	}
 	log := slog.New(slog.NewJSONHandler(stderr, nil))
 	gateway, err := server.Open(ctx, server.Config{
 		DatabaseURL: s.database, StorageURL: s.storage, ServiceKey: s.serviceKey, AnonKey: s.anonKey, JWTSecret: s.jwtSecret, JWKS: s.jwks,

@@ -26,6 +26,8 @@ type settings struct {
 	drainNotice time.Duration
 	allowRemote bool
 	home        string
+
+	gatewayPassword, workerdPassword string // of the logins that migrate makes
 }
 
 // setting is one row of the table that -h prints. A flag goes before its variable, and that before the default.
@@ -42,7 +44,7 @@ func (s *settings) table() []setting {
 			return nil
 		}
 	}
-	serve, both := []string{"serve"}, []string{"serve", "dev"}
+	serve, migrate, both := []string{"serve"}, []string{"migrate"}, []string{"serve", "dev"}
 	return []setting{
 		{"database", "DATABASE_URL", "", "PostgreSQL, as postgres://user:password@host:5432/darkroom; dev starts one of its own", nil, text(&s.database)},
 		{"listen", "DARKROOM_LISTEN", "127.0.0.1:8484", "address to serve at; port 0 is any free one", both, text(&s.listen)},
@@ -65,6 +67,8 @@ func (s *settings) table() []setting {
 			}
 			return nil
 		}},
+		{"", "DARKROOM_GATEWAY_PASSWORD", "", "makes the login darkroom_gateway, or gives it this password", migrate, text(&s.gatewayPassword)},
+		{"", "DARKROOM_WORKERD_PASSWORD", "", "makes the login darkroom_workerd, or gives it this password", migrate, text(&s.workerdPassword)},
 		{"home", "DARKROOM_HOME", ".darkroom", "folder for database, files and keys", []string{"dev"}, text(&s.home)},
 	}
 }
