@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"darkroom/gateway/dev"
+	"darkroom/gateway/identity"
 	"darkroom/gateway/server"
 	"darkroom/migrations"
 )
@@ -41,13 +42,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	commands := map[string]func(context.Context, *settings, io.Writer) error{
 		"serve":   serve,
 		"migrate": migrate,
+		"keys": func(_ context.Context, s *settings, _ io.Writer) error {
+			return printKeys(s, stdout)
+		},
 		"dev": func(ctx context.Context, s *settings, _ io.Writer) error {
 			return dev.Run(ctx, dev.Config{Home: s.home, Listen: s.listen, DatabaseURL: s.database, Out: stdout})
 		},
 	}
 	do, known := commands[command]
 	if !known {
-		fmt.Fprintf(stderr, "gateway: there is no command %q; the commands are serve, migrate and dev\n", command)
+		fmt.Fprintf(stderr, "gateway: there is no command %q; the commands are serve, migrate, keys and dev\n", command)
 		return 2
 	}
 	s, err := parse(command, args, stderr)
@@ -89,7 +93,7 @@ func serve(ctx context.Context, s *settings, stderr io.Writer) (err error) {
 	log := slog.New(slog.NewJSONHandler(stderr, nil))
 	gateway, err := server.Open(ctx, server.Config{
 		DatabaseURL: s.database, StorageURL: s.storage, ServiceKey: s.serviceKey, AnonKey: s.anonKey, JWTSecret: s.jwtSecret, JWKS: s.jwks,
-		JWTIssuer: s.jwtIssuer, JWTAudience: s.jwtAudience, Log: log, DrainNotice: s.drainNotice,
+		JWTIssuer: s.jwtIssuer, JWTAudience: s.jwtAudience, SignUp: s.signUp, Log: log, DrainNotice: s.drainNotice,
 	})
 	if err != nil {
 		return err
@@ -104,5 +108,25 @@ func serve(ctx context.Context, s *settings, stderr io.Writer) (err error) {
 		log.Error("not stopped cleanly", "error", err)
 	}
 	log.Info("stopped")
+	return nil
+}
+
+// printKeys prints the JWTs that stand for a role: what supabase-js calls the anon key and the service role key.
+func printKeys(s *settings, out io.Writer) error {
+	keys := identity.Settings{JWTSecret: s.jwtSecret, Issuer: s.jwtIssuer, Audience: s.jwtAudience}
+	if _, err := identity.NewVerifier(nil, keys); err != nil {
+		return err
+	}
+	signer, err := identity.NewSigner(keys)
+	if err != nil {
+		return err
+	}
+	for _, role := range []identity.Role{identity.Anon, identity.Service} {
+		key, err := signer.Key(role)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "%s %s\n", role, key)
+	}
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"darkroom/gateway/identity"
 	"darkroom/sql/taskdb"
 	"darkroom/sql/taskdbtest"
 )
@@ -37,7 +38,8 @@ func runText(t *testing.T, args ...string) (int, string) {
 func TestHelpListsEverySetting(t *testing.T) {
 	t.Parallel()
 	for command, names := range map[string][]string{
-		"serve":   {"-listen", "DARKROOM_LISTEN", "127.0.0.1:8484", "-database", "DATABASE_URL", "-storage", "DARKROOM_SERVICE_KEY", "-drain-notice", "-allow-remote"},
+		"serve":   {"-listen", "DARKROOM_LISTEN", "127.0.0.1:8484", "-database", "DATABASE_URL", "-storage", "DARKROOM_SERVICE_KEY", "-drain-notice", "-allow-remote", "DARKROOM_ANON_KEY", "DARKROOM_JWT_SECRET", "DARKROOM_JWKS", "DARKROOM_JWT_ISSUER", "DARKROOM_JWT_AUDIENCE", "DARKROOM_SIGNUP"},
+		"keys":    {"DARKROOM_JWT_SECRET", "DARKROOM_JWT_ISSUER"},
 		"migrate": {"-database", "DATABASE_URL"},
 		"dev":     {"-home", "DARKROOM_HOME", ".darkroom", "-listen"},
 	} {
@@ -53,12 +55,13 @@ func TestHelpListsEverySetting(t *testing.T) {
 func TestMistakesOnTheCommandLineAreToldInOneSentence(t *testing.T) {
 	t.Setenv("DATABASE_URL", "")
 	t.Setenv("DARKROOM_SERVICE_KEY", "")
+	t.Setenv("DARKROOM_JWT_SECRET", "")
 	for _, c := range []struct {
 		args string
 		code int
 		want string
 	}{
-		{"fly", 2, `there is no command "fly"; the commands are serve, migrate and dev`},
+		{"fly", 2, `there is no command "fly"; the commands are serve, migrate, keys and dev`},
 		{"serve extra", 2, `serve takes no argument "extra"`},
 		{"serve -nope", 2, "-nope"},
 		{"migrate -listen 127.0.0.1:1", 2, "-listen"},
@@ -66,6 +69,8 @@ func TestMistakesOnTheCommandLineAreToldInOneSentence(t *testing.T) {
 		{"serve", 1, "DARKROOM_SERVICE_KEY needs at least 16 characters"},
 		{"migrate -database postgres://127.0.0.1:1/x", 1, "does not answer"},
 		{"migrate", 1, "DATABASE_URL is not set"},
+		{"keys", 1, "DARKROOM_JWT_SECRET is not set"},
+		{"serve -signup=perhaps", 2, "must be true or false"},
 	} {
 		code, text := runText(t, strings.Fields(c.args)...)
 		if code != c.code || !strings.Contains(text, c.want) || strings.Count(text, "\n") != 1 {
@@ -75,6 +80,36 @@ func TestMistakesOnTheCommandLineAreToldInOneSentence(t *testing.T) {
 	t.Setenv("DARKROOM_DRAIN_NOTICE", "-1s")
 	if code, text := runText(t, "serve"); code != 2 || !strings.Contains(text, `DARKROOM_DRAIN_NOTICE is "-1s"`) {
 		t.Errorf("exit %d %q", code, text)
+	}
+}
+
+// What keys prints are JWTs that the gateway takes for what they are called.
+func TestKeysAreTaken(t *testing.T) {
+	secret := "a secret of the tests, of more than 32 characters"
+	t.Setenv("DARKROOM_JWT_SECRET", secret)
+	t.Setenv("DARKROOM_JWT_ISSUER", "https://issuer.example")
+	t.Setenv("DARKROOM_JWT_AUDIENCE", "darkroom")
+	var out bytes.Buffer
+	if code := run(t.Context(), []string{"keys"}, &out, io.Discard); code != 0 {
+		t.Fatalf("exit %d", code)
+	}
+	verifier, err := identity.NewVerifier(nil, identity.Settings{JWTSecret: secret, Issuer: "https://issuer.example", Audience: "darkroom"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != 2 {
+		t.Fatalf("printed %q", out.String())
+	}
+	for i, role := range []identity.Role{identity.Anon, identity.Service} {
+		name, key, _ := strings.Cut(lines[i], " ")
+		if who, err := verifier.Verify(t.Context(), key); err != nil || who.Role != role || name != string(role) {
+			t.Errorf("%s: %+v, %v", name, who, err)
+		}
+	}
+	t.Setenv("DARKROOM_JWT_SECRET", "short")
+	if code, text := runText(t, "keys"); code != 1 || !strings.Contains(text, "at least 32 characters") {
+		t.Errorf("a short secret: exit %d %q", code, text)
 	}
 }
 

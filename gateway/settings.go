@@ -23,6 +23,7 @@ type settings struct {
 	jwks        string
 	jwtIssuer   string
 	jwtAudience string
+	signUp      bool
 	drainNotice time.Duration
 	allowRemote bool
 	home        string
@@ -44,29 +45,34 @@ func (s *settings) table() []setting {
 			return nil
 		}
 	}
+	yesOrNo := func(target *bool) func(string) error {
+		return func(value string) (err error) {
+			if *target, err = strconv.ParseBool(value); err != nil {
+				return errors.New("must be true or false")
+			}
+			return nil
+		}
+	}
+	keys := []string{"serve", "keys"}
 	serve, migrate, both := []string{"serve"}, []string{"migrate"}, []string{"serve", "dev"}
 	return []setting{
-		{"database", "DATABASE_URL", "", "PostgreSQL, as postgres://user:password@host:5432/darkroom; dev starts one of its own", nil, text(&s.database)},
+		{"database", "DATABASE_URL", "", "PostgreSQL, as postgres://user:password@host:5432/darkroom; dev starts one of its own", []string{"serve", "migrate", "dev"}, text(&s.database)},
 		{"listen", "DARKROOM_LISTEN", "127.0.0.1:8484", "address to serve at; port 0 is any free one", both, text(&s.listen)},
 		{"storage", "DARKROOM_STORAGE", "", "where files lie, as file:///var/lib/darkroom/media or s3://bucket?region=eu-central-1", serve, text(&s.storage)},
 		{"", "DARKROOM_SERVICE_KEY", "", "the key that opens everything, 16 characters or more", serve, text(&s.serviceKey)},
 		{"", "DARKROOM_ANON_KEY", "", "a public key for apps before anybody signs in", serve, text(&s.anonKey)},
-		{"", "DARKROOM_JWT_SECRET", "", "signs access tokens, 32 characters or more; without it nobody signs in here", serve, text(&s.jwtSecret)},
+		{"", "DARKROOM_JWT_SECRET", "", "signs access tokens, 32 characters or more; without it nobody signs in here", keys, text(&s.jwtSecret)},
 		{"", "DARKROOM_JWKS", "", "public keys of another issuer's JWTs, as https://... or a file", serve, text(&s.jwks)},
-		{"", "DARKROOM_JWT_ISSUER", "", "what a JWT's iss must be", serve, text(&s.jwtIssuer)},
-		{"", "DARKROOM_JWT_AUDIENCE", "", "what a JWT's aud must contain", serve, text(&s.jwtAudience)},
+		{"", "DARKROOM_JWT_ISSUER", "", "what a JWT's iss must be", keys, text(&s.jwtIssuer)},
+		{"", "DARKROOM_JWT_AUDIENCE", "", "what a JWT's aud must contain", keys, text(&s.jwtAudience)},
+		{"signup", "DARKROOM_SIGNUP", "false", "let anybody sign up with email and password", serve, yesOrNo(&s.signUp)},
 		{"drain-notice", "DARKROOM_DRAIN_NOTICE", "1s", "how long /readyz says no before new connections are refused", serve, func(value string) (err error) {
 			if s.drainNotice, err = time.ParseDuration(value); err != nil || s.drainNotice < 0 {
 				return errors.New("must be a duration such as 1s")
 			}
 			return nil
 		}},
-		{"allow-remote", "", "false", "listen on an address that other machines can reach, for containers", serve, func(value string) (err error) {
-			if s.allowRemote, err = strconv.ParseBool(value); err != nil {
-				return errors.New("must be true or false")
-			}
-			return nil
-		}},
+		{"allow-remote", "", "false", "listen on an address that other machines can reach, for containers", serve, yesOrNo(&s.allowRemote)},
 		{"", "DARKROOM_GATEWAY_PASSWORD", "", "makes the login darkroom_gateway, or gives it this password", migrate, text(&s.gatewayPassword)},
 		{"", "DARKROOM_WORKERD_PASSWORD", "", "makes the login darkroom_workerd, or gives it this password", migrate, text(&s.workerdPassword)},
 		{"home", "DARKROOM_HOME", ".darkroom", "folder for database, files and keys", []string{"dev"}, text(&s.home)},
@@ -107,7 +113,7 @@ func parse(command string, args []string, stderr io.Writer) (*settings, error) {
 }
 
 func printHelp(command string, table []setting, out io.Writer) {
-	fmt.Fprintf(out, "gateway %s; the commands are serve (the default), migrate and dev.\n\n", command)
+	fmt.Fprintf(out, "gateway %s; the commands are serve (the default), migrate, keys and dev.\n\n", command)
 	rows := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(rows, "FLAG\tVARIABLE\tDEFAULT\tMEANING")
 	for _, row := range table {

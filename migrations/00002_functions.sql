@@ -229,7 +229,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  c_grace constant interval := '10 seconds';
+  c_grace constant interval := interval '10 seconds';
   v_session darkroom.sessions;
   v_used timestamptz;
 begin

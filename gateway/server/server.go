@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
 
+	"darkroom/gateway/auth"
 	"darkroom/gateway/identity"
 	"darkroom/gateway/problem"
 	"darkroom/gateway/storage"
@@ -47,6 +48,7 @@ type Config struct {
 	JWKS        string // where the public keys of another issuer's JWTs are, as identity.Settings has it; may be ""
 	JWTIssuer   string // what a JWT's iss must be; "" for anything
 	JWTAudience string // what a JWT's aud must contain; "" for anything
+	SignUp      bool   // whether anybody may sign up
 	Log         *slog.Logger
 	// DrainNotice is how long /readyz says no before new connections are refused, so that a load balancer can look away.
 	DrainNotice time.Duration
@@ -58,6 +60,7 @@ type Server struct {
 	as       *identity.DB
 	bucket   *storage.Bucket
 	verifier *identity.Verifier
+	auth     *auth.Door
 	log      *slog.Logger
 	notice   time.Duration
 	draining atomic.Bool
@@ -92,10 +95,16 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 		pool.Close()
 		return nil, err
 	}
-	verifier, err := identity.NewVerifier(pool, identity.Settings{
+	keys := identity.Settings{
 		ServiceKey: config.ServiceKey, AnonKey: config.AnonKey, JWTSecret: config.JWTSecret, JWKS: config.JWKS,
 		Issuer: config.JWTIssuer, Audience: config.JWTAudience, Log: config.Log,
-	})
+	}
+	verifier, err := identity.NewVerifier(pool, keys)
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	signIn, err := auth.New(auth.Config{Pool: pool, Keys: keys, Verifier: verifier, SignUp: config.SignUp, Log: config.Log})
 	if err != nil {
 		pool.Close()
 		return nil, err
@@ -106,7 +115,7 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		pool: pool, bucket: bucket, verifier: verifier, log: config.Log, notice: config.DrainNotice,
+		pool: pool, bucket: bucket, verifier: verifier, auth: signIn, log: config.Log, notice: config.DrainNotice,
 	}
 	if s.as, err = identity.New(ctx, pool); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -136,6 +145,7 @@ func (s *Server) routes() *echo.Echo {
 	e.GET(pathFiles, s.file)
 	e.HEAD(pathFiles, s.file)
 
+	s.auth.Routes(e)
 	e.POST("/functions/v1/:name", s.function)
 	e.GET("/tasks/:id", s.getTask)
 	e.GET("/projects/:id/generations", s.listGenerations)
