@@ -35,6 +35,9 @@ end
 $$;
 -- +goose StatementEnd
 
+-- Databases that began before PostgreSQL 15 let everybody make things here.
+revoke create on schema public from public;
+
 create schema darkroom;
 revoke all on schema darkroom from public;
 create schema auth;
@@ -261,6 +264,7 @@ create table public.workers (
   constraint a_worker_of_a_token_has_a_name check ((token_id is null) = (name is null)),
   constraint a_lease_is_between_a_second_and_a_day check (lease_timeout between interval '1 second' and interval '1 day')
 ) with (fillfactor = 50);
+create index workers_by_owner on public.workers (owner_id) where owner_id is not null;
 comment on column public.workers.token_id is 'The token that it calls with; null: it logs in to the database, and is trusted.';
 comment on column public.workers.name is 'What it calls itself. The id is the same, but where another worker has that already.';
 comment on column public.workers.owner_id is 'The only user whose tasks it runs; null: everybody''s.';
@@ -397,6 +401,27 @@ create table darkroom.task_delayed (
 );
 create index task_delayed_due on darkroom.task_delayed (run_after);
 
+-- Both tables are also counted by owner.
+create index task_deps_by_owner on darkroom.task_deps (owner_id);
+create index task_delayed_by_owner on darkroom.task_delayed (owner_id);
+
+-- How many queued tasks an owner may have, and what the last count of them found. See darkroom.check_queue_room.
+create table darkroom.queue_settings (
+  only_row boolean primary key default true check (only_row),
+  max_queued integer not null default 10000,
+  constraint an_owner_may_queue_something check (max_queued > 0)
+);
+insert into darkroom.queue_settings default values;
+create table darkroom.queue_room (
+  owner_id uuid primary key,
+  max_queued integer,
+  from_job_no bigint,
+  to_job_no bigint,
+  constraint an_owner_may_queue_something check (max_queued > 0)
+);
+comment on column darkroom.queue_room.max_queued is 'Null: what holds for everybody.';
+comment on column darkroom.queue_room.to_job_no is 'All of the owner''s tasks from from_job_no to here fit; null: count.';
+
 -- Lower bound, in microseconds since 1970, of created_at of the ready rows that are not parked. A sequence, because it
 -- must move without leaving dead rows. tick_ready_mark() moves it; a claim starts reading there.
 create sequence darkroom.ready_mark minvalue 0 start 0;
@@ -421,6 +446,12 @@ create table darkroom.lease_watch (
   resumed_at timestamptz not null
 );
 insert into darkroom.lease_watch (last_run, resumed_at) values ('-infinity', '-infinity');
+
+-- Limits of rate: one row per bucket that is not full. Not logged: after a crash all buckets are full. The bucket is a hash of who takes from it.
+create unlogged table darkroom.rate_buckets (
+  bucket bytea primary key,
+  full_at timestamptz not null
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 -- The event log -----------------------------------------------------------------------------------
 

@@ -77,6 +77,30 @@ grant execute on function auth.credentials_of to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/auth/drop_full_buckets.sql
+-- Forgets the buckets that are full, up to max_buckets of them: without a row they are as full as with one. Returns how many. Those that somebody
+-- takes from just now are left. For the gateway, every few minutes.
+create or replace function auth.drop_full_buckets(max_buckets integer default 10000)
+returns integer
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_dropped integer;
+begin
+  delete from darkroom.rate_buckets b
+  using (select r.bucket from darkroom.rate_buckets r where r.full_at <= clock_timestamp() limit drop_full_buckets.max_buckets for update skip locked) f
+  where b.bucket = f.bucket;
+  get diagnostics v_dropped = row_count;
+  return v_dropped;
+end
+$$;
+comment on function auth.drop_full_buckets is 'Forgets buckets of limits of rate that are full.';
+revoke all on function auth.drop_full_buckets from public;
+grant execute on function auth.drop_full_buckets to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/end_sessions.sql
 -- Ends sessions of a user, for somebody who is signed in by one of them: scope 'local' that one, 'others' all but that, 'global' all.
 -- Their refresh tokens are worth nothing from now on. False: that session has ended already, and nothing is done. For the gateway.
@@ -324,6 +348,50 @@ $$;
 comment on function auth.start_session is 'Starts a session of a user.';
 revoke all on function auth.start_session from public;
 grant execute on function auth.start_session to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/take_tokens.sql
+-- Takes up to `wanted` tokens out of a bucket that holds `burst` and refills by `per_second`, for the gateway's limits of rate. All gateways of a
+-- database share its buckets, so what they take together never exceeds burst + per_second * time. granted: how many were taken, 0 when there is
+-- none. busy: seconds until the bucket is full again; a token comes when that is below (burst - 1) / per_second.
+-- A bucket that nobody took from is full, so a full one needs no row: see auth.drop_full_buckets. Waits only for another taker of the same bucket.
+create or replace function auth.take_tokens(bucket bytea, per_second double precision, burst integer, wanted integer)
+returns table (granted integer, busy double precision)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_full_at timestamptz;
+  v_now timestamptz;
+begin
+  granted := least(take_tokens.wanted, take_tokens.burst);
+  busy := granted / take_tokens.per_second;
+  loop
+    select b.full_at into v_full_at from darkroom.rate_buckets b where b.bucket = take_tokens.bucket for update;
+    exit when found;
+    insert into darkroom.rate_buckets (bucket, full_at) values (take_tokens.bucket, clock_timestamp() + busy * interval '1 second')
+    on conflict do nothing;
+    if found then
+      return next;
+      return;
+    end if;
+  end loop;
+
+  -- A clock that was set back must not close the bucket for longer than it takes to fill.
+  v_now := clock_timestamp();
+  busy := least(greatest(extract(epoch from v_full_at - v_now), 0), take_tokens.burst / take_tokens.per_second);
+  granted := greatest(least(take_tokens.wanted, floor(take_tokens.burst - busy * take_tokens.per_second + 1e-6)::integer), 0);
+  if granted > 0 then
+    busy := busy + granted / take_tokens.per_second;
+    update darkroom.rate_buckets b set full_at = v_now + busy * interval '1 second' where b.bucket = take_tokens.bucket;
+  end if;
+  return next;
+end
+$$;
+comment on function auth.take_tokens is 'Takes tokens out of a bucket, for limits of rate.';
+revoke all on function auth.take_tokens from public;
+grant execute on function auth.take_tokens to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -575,6 +643,53 @@ revoke all on function darkroom.check_params from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/check_queue_room.sql
+-- Refuses a task that is to be filed when its owner has as many queued tasks as they may: TD011. With p_refuse false, for a task that somebody's
+-- running tree needs, it only counts. The caller holds the owner's lock.
+--
+-- Counting costs as much as there is to count, so one count serves for many tasks: with room for n more, the owner's tasks among the next n job
+-- numbers fit, however many of those are theirs. Only a task outside of that range is counted for anew. What was queued before and comes back after a
+-- lost attempt is never refused, and counts from the next count on.
+create or replace function darkroom.check_queue_room(p_owner uuid, p_job_no bigint, p_refuse boolean)
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_room darkroom.queue_room;
+  v_max integer;
+  v_queued integer;
+begin
+  select r.* into v_room from darkroom.queue_room r where r.owner_id = p_owner;
+  if p_job_no between v_room.from_job_no and v_room.to_job_no then
+    return;
+  end if;
+
+  -- Locked, so that set_queue_limit finds all counts that were made with the old limit.
+  select s.max_queued into v_max from darkroom.queue_settings s for share;
+  v_max := coalesce(v_room.max_queued, v_max);
+  select count(*)::integer into v_queued
+  from (
+    select r.task_id from darkroom.task_ready r where r.owner_id = p_owner
+    union all select b.task_id from darkroom.task_backlog b where b.owner_id = p_owner
+    union all select d.task_id from darkroom.task_delayed d where d.owner_id = p_owner
+    union all (select distinct d.task_id from darkroom.task_deps d where d.owner_id = p_owner)
+    limit v_max
+  ) q;
+  if p_refuse and v_queued >= v_max then
+    raise exception 'Too many queued tasks' using errcode = 'TD011', detail = format('Up to %s tasks of one owner may be queued.', v_max),
+      hint = 'Wait until some of them have run, or cancel some.';
+  end if;
+
+  insert into darkroom.queue_room as r (owner_id, from_job_no, to_job_no) values (p_owner, p_job_no, p_job_no + (v_max - v_queued) - 1)
+  on conflict (owner_id) do update set from_job_no = excluded.from_job_no, to_job_no = excluded.to_job_no;
+end
+$$;
+comment on function darkroom.check_queue_room is 'Refuses a task when its owner has too many queued; the caller holds the owner''s lock.';
+revoke all on function darkroom.check_queue_room from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/check_travel.sql
 -- Refuses travel details that do not fit together, each with a sentence: TD003.
 create or replace function darkroom.check_travel(p_n integer, p_images jsonb, p_frames jsonb, p_overlaps jsonb, p_seed jsonb)
@@ -623,7 +738,7 @@ declare
   v_seeds uuid[] := array[p_task];
   v_status text := p_status;
   v_tree_error text;
-  v_closed uuid[] := array[]::uuid[];
+  v_closed uuid[];  -- in this round: what waited for those of earlier rounds has been found, so a long chain costs what it is long
   v_tree uuid[];
   v_task public.tasks;
   v_own boolean;
@@ -637,6 +752,7 @@ begin
       union select c.id from roots r join public.tasks c on c.orchestrator_task_id = r.id
     )
     select array_agg(x.id) into v_tree from tree x;
+    v_closed := '{}';
 
     for v_task in
       select t.* from public.tasks t
@@ -751,7 +867,7 @@ revoke all on function darkroom.ensure_user from public;
 -- +goose StatementBegin
 -- sql/internal/file_new_task.sql
 -- Deferred trigger after insert on tasks: files the task at COMMIT, so that a long transaction of an app holds its owner's
--- lock for milliseconds only, and a task that commits late still stands in its place.
+-- lock for milliseconds only, and a task that commits late still stands in its place. Raises TD011 (the owner has too many queued tasks).
 create or replace function darkroom.file_new_task()
 returns trigger
 language plpgsql volatile security definer
@@ -763,6 +879,8 @@ begin
   perform darkroom.lock_owner(new.owner_id);
   select t.* into v_task from public.tasks t where t.id = new.id and t.status = 'Queued';
   if found then
+    -- A running tree needs its children.
+    perform darkroom.check_queue_room(v_task.owner_id, v_task.job_no, v_task.orchestrator_task_id is null);
     perform darkroom.file_task(v_task);
   end if;
   return null;
@@ -852,7 +970,7 @@ revoke all on function darkroom.file_task from public;
 
 -- +goose StatementBegin
 -- sql/internal/fill_generation.sql
--- Trigger before insert on generations: the owner is the project's, whoever inserts.
+-- Trigger before insert on generations: the owner is the project's, whoever inserts. Somebody else's project is not found (TD020), as one that is not there.
 create or replace function darkroom.fill_generation()
 returns trigger
 language plpgsql volatile security definer
@@ -860,7 +978,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   select p.owner_id into new.owner_id from public.projects p where p.id = new.project_id;
-  if not found then
+  if not found or new.owner_id <> darkroom.caller_owner() then
     raise exception 'Project not found' using errcode = 'TD020', detail = format('There is no project %s.', new.project_id);
   end if;
   return new;
@@ -895,7 +1013,7 @@ revoke all on function darkroom.fill_project from public;
 -- +goose StatementBegin
 -- sql/internal/fill_shot_generation.sql
 -- Trigger before insert or update on shot_generations: owner and project are the generation's, and the shot must be of the
--- same project (TD024), so that nobody's picture gets onto a stranger's shot.
+-- same project (TD024), so that nobody's picture gets onto a stranger's shot. What is somebody else's is answered as what is not there.
 create or replace function darkroom.fill_shot_generation()
 returns trigger
 language plpgsql volatile security definer
@@ -903,9 +1021,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   select g.owner_id, g.project_id into new.owner_id, new.project_id from public.generations g where g.id = new.generation_id;
-  if not exists (select from public.shots s where s.id = new.shot_id and s.project_id = new.project_id) then
+  if new.owner_id <> darkroom.caller_owner()
+     or not exists (select from public.shots s where s.id = new.shot_id and s.project_id = new.project_id) then
     raise exception 'Shot not found' using errcode = 'TD024',
-      detail = format('Project %s of generation %s has no shot %s.', new.project_id, new.generation_id, new.shot_id);
+      detail = format('There is no shot %s in the project of a generation %s.', new.shot_id, new.generation_id);
   end if;
   return new;
 end
@@ -3587,6 +3706,44 @@ grant execute on function public.revoke_access_token to authenticated, service_r
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/set_queue_limit.sql
+-- Says how many queued tasks an owner may have, or without a user how many everybody may have for whom nothing else was said. Returns that number.
+-- max_queued null is the standard again: for a user what holds for everybody, for everybody 10,000. 2147483647 is no limit. What is queued already
+-- stays. Raises TD003 (not a positive number), TD025 (no such user).
+create or replace function public.set_queue_limit(max_queued integer default null, user_id uuid default null)
+returns integer
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_max integer;
+begin
+  if set_queue_limit.max_queued < 1 then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = 'max_queued must be 1 or more.', hint = 'To stop an owner, set 1.';
+  end if;
+
+  if set_queue_limit.user_id is null then
+    update darkroom.queue_settings s set max_queued = coalesce(set_queue_limit.max_queued, 10000) returning s.max_queued into v_max;
+    update darkroom.queue_room r set from_job_no = null, to_job_no = null where r.max_queued is null;
+    return v_max;
+  end if;
+
+  if not exists (select from public.users u where u.id = set_queue_limit.user_id) then
+    raise exception 'User not found' using errcode = 'TD025', detail = format('There is no user %s.', set_queue_limit.user_id);
+  end if;
+  perform darkroom.lock_owner(set_queue_limit.user_id);
+  insert into darkroom.queue_room as r (owner_id, max_queued) values (set_queue_limit.user_id, set_queue_limit.max_queued)
+  on conflict (owner_id) do update set max_queued = excluded.max_queued, from_job_no = null, to_job_no = null;
+  return coalesce(set_queue_limit.max_queued, (select s.max_queued from darkroom.queue_settings s));
+end
+$$;
+comment on function public.set_queue_limit is 'Says how many queued tasks an owner, or everybody, may have.';
+revoke all on function public.set_queue_limit from public;
+grant execute on function public.set_queue_limit to service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/sweep_tasks.sql
 -- The slow repair behind everything: looks at the oldest Queued tasks and at all hints, and calls admit_tasks for the owners where
 -- something does not fit; makes missing generations. To be called about once a minute. Returns what it looked at and mended:
@@ -3856,6 +4013,10 @@ drop function public.tick_ready_mark(boolean);
 
 -- +goose StatementBegin
 drop function public.sweep_tasks(integer);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.set_queue_limit(integer,uuid);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -4175,6 +4336,10 @@ drop function darkroom.check_travel(integer,jsonb,jsonb,jsonb,jsonb);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.check_queue_room(uuid,bigint,boolean);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.check_params(public.task_types,jsonb);
 -- +goose StatementEnd
 
@@ -4215,6 +4380,10 @@ drop function auth.token_id();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function auth.take_tokens(bytea,double precision,integer,integer);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function auth.start_session(uuid,text,bytea);
 -- +goose StatementEnd
 
@@ -4248,6 +4417,10 @@ drop function auth.identify_token(bytea);
 
 -- +goose StatementBegin
 drop function auth.end_sessions(uuid,uuid,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.drop_full_buckets(integer);
 -- +goose StatementEnd
 
 -- +goose StatementBegin

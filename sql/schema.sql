@@ -185,6 +185,31 @@ create table darkroom.queue_repairs (
   constraint queue_repairs_pkey PRIMARY KEY (id)
 );
 grant select on darkroom.queue_repairs to service_role;
+create table darkroom.queue_room (
+  owner_id uuid not null,
+  max_queued integer,
+  from_job_no bigint,
+  to_job_no bigint,
+  constraint an_owner_may_queue_something CHECK ((max_queued > 0)),
+  constraint queue_room_pkey PRIMARY KEY (owner_id)
+);
+comment on column darkroom.queue_room.max_queued is 'Null: what holds for everybody.';
+comment on column darkroom.queue_room.to_job_no is 'All of the owner''s tasks from from_job_no to here fit; null: count.';
+grant select on darkroom.queue_room to service_role;
+create table darkroom.queue_settings (
+  only_row boolean default true not null,
+  max_queued integer default 10000 not null,
+  constraint an_owner_may_queue_something CHECK ((max_queued > 0)),
+  constraint queue_settings_only_row_check CHECK (only_row),
+  constraint queue_settings_pkey PRIMARY KEY (only_row)
+);
+grant select on darkroom.queue_settings to service_role;
+create unlogged table darkroom.rate_buckets (
+  bucket bytea not null,
+  full_at timestamp with time zone not null,
+  constraint rate_buckets_pkey PRIMARY KEY (bucket)
+) with (fillfactor=50, autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=1000);
+grant select on darkroom.rate_buckets to service_role;
 create table darkroom.refresh_tokens (
   hash bytea not null,
   session_id uuid not null,
@@ -219,6 +244,7 @@ create table darkroom.task_delayed (
   run_after timestamp with time zone not null,
   constraint task_delayed_pkey PRIMARY KEY (task_id)
 );
+CREATE INDEX task_delayed_by_owner ON darkroom.task_delayed USING btree (owner_id);
 CREATE INDEX task_delayed_due ON darkroom.task_delayed USING btree (run_after);
 grant select on darkroom.task_delayed to service_role;
 create table darkroom.task_deps (
@@ -227,6 +253,7 @@ create table darkroom.task_deps (
   task_id uuid not null,
   constraint task_deps_pkey PRIMARY KEY (dep_id, task_id)
 );
+CREATE INDEX task_deps_by_owner ON darkroom.task_deps USING btree (owner_id);
 CREATE INDEX task_deps_by_task ON darkroom.task_deps USING btree (task_id);
 grant select on darkroom.task_deps to service_role;
 create table darkroom.task_events (
@@ -621,6 +648,7 @@ create table public.workers (
   constraint workers_pkey PRIMARY KEY (id),
   constraint a_token_has_one_worker_of_a_name UNIQUE (token_id, name)
 ) with (fillfactor=50);
+CREATE INDEX workers_by_owner ON public.workers USING btree (owner_id) WHERE (owner_id IS NOT NULL);
 alter table public.workers enable row level security, force row level security;
 create policy internal on public.workers as permissive for all to current_user using true with check true;
 create policy own on public.workers as permissive for select to authenticated using (owner_id = ( SELECT auth.uid() AS uid));
@@ -646,6 +674,8 @@ grant execute on function auth.account_of(uuid,uuid) to authenticator;
 grant execute on function auth.change_account(uuid,uuid,text,text,jsonb) to authenticator;
 -- function auth.credentials_of(email text DEFAULT NULL::text, user_id uuid DEFAULT NULL::uuid) returns jsonb sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.credentials_of(text,uuid) to authenticator;
+-- function auth.drop_full_buckets(max_buckets integer DEFAULT 10000) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.drop_full_buckets(integer) to authenticator;
 -- function auth.end_sessions(user_id uuid, session_id uuid, scope text) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.end_sessions(uuid,uuid,text) to authenticator;
 -- function auth.identify_token(token_hash bytea) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
@@ -664,6 +694,8 @@ grant execute on function auth.rotate_session(bytea,bytea) to authenticator;
 grant execute on function auth.sign_up(text,text,jsonb) to authenticator;
 -- function auth.start_session(user_id uuid, password_hash text, token_hash bytea) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.start_session(uuid,text,bytea) to authenticator;
+-- function auth.take_tokens(bucket bytea, per_second double precision, burst integer, wanted integer) returns TABLE(granted integer, busy double precision) plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.take_tokens(bytea,double precision,integer,integer) to authenticator;
 -- function auth.token_id() returns uuid sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.token_id() to anon, authenticated, service_role, worker;
 -- function auth.uid() returns uuid sql stable set search_path=pg_catalog, pg_temp
@@ -676,6 +708,7 @@ grant execute on function auth.uid() to anon, authenticated, service_role, worke
 -- function darkroom.caller_token() returns uuid plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.caller_worker(p_name text) returns text plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.check_params(p_type public.task_types, p_params jsonb) returns void plpgsql immutable set search_path=pg_catalog, pg_temp
+-- function darkroom.check_queue_room(p_owner uuid, p_job_no bigint, p_refuse boolean) returns void plpgsql volatile set search_path=""
 -- function darkroom.check_travel(p_n integer, p_images jsonb, p_frames jsonb, p_overlaps jsonb, p_seed jsonb) returns void plpgsql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.close_tasks(p_owner uuid, p_task uuid, p_status text, p_error text, p_outcome text) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.drop_from_queue(p_task public.tasks) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
@@ -794,6 +827,8 @@ grant execute on function public.report_progress(uuid,text,integer,jsonb) to ser
 grant execute on function public.requeue_expired_tasks(integer) to service_role, worker;
 -- function public.revoke_access_token(token_id uuid) returns public.access_token plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.revoke_access_token(uuid) to authenticated, service_role;
+-- function public.set_queue_limit(max_queued integer DEFAULT NULL::integer, user_id uuid DEFAULT NULL::uuid) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.set_queue_limit(integer,uuid) to service_role;
 -- function public.sweep_tasks(max_tasks integer DEFAULT 20000) returns public.sweep_report plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.sweep_tasks(integer) to service_role, worker;
 -- function public.tick_ready_mark(whole boolean DEFAULT false) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp

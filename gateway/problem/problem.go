@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/labstack/echo/v4"
@@ -31,6 +32,8 @@ const (
 	Range        = "GW009"
 	Internal     = "GW010"
 	Unavailable  = "GW011"
+	TooMany      = "GW012"
+	BadUpstream  = "GW013"
 )
 
 // statusClientGone stands in the log for a caller that went away before its answer; nobody receives it.
@@ -61,6 +64,10 @@ func Status(code string) int {
 		return http.StatusUnsupportedMediaType
 	case Range:
 		return http.StatusRequestedRangeNotSatisfiable
+	case TooMany, "TD011":
+		return http.StatusTooManyRequests
+	case BadUpstream:
+		return http.StatusBadGateway
 	case Unavailable, "25006": // a standby: the primary is elsewhere
 		return http.StatusServiceUnavailable
 	case Internal, "TD050": // the database's settings are wrong, not the request
@@ -138,6 +145,10 @@ func Refuse(code, details string) *Error {
 		return New(code, "Range not satisfiable", details, "The header Content-Range has the file's size.")
 	case Unavailable:
 		return New(code, "Temporarily unavailable", details, "Try again in a few seconds.")
+	case TooMany:
+		return New(code, "Too many requests", details, "The header Retry-After says in how many seconds to try again.")
+	case BadUpstream:
+		return New(code, "The server behind does not answer", details, "Try again in a few seconds.")
 	default:
 		return New(Internal, "Internal error", "", "The gateway's log has the reason under this answer's X-Request-Id.")
 	}
@@ -152,6 +163,9 @@ func From(err error) *Error {
 		return New(refusal.Code, refusal.Message, refusal.Detail, refusal.Hint)
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		if strings.HasPrefix(pg.Code, "TD") { // from a COMMIT, of which package taskdb knows nothing
+			return New(pg.Code, pg.Message, pg.Detail, pg.Hint)
+		}
 		switch Status(pg.Code) {
 		case http.StatusBadRequest:
 			return New(pg.Code, "Invalid value", pg.Message, "") // speaks of the caller's own data
@@ -190,6 +204,7 @@ func isOutage(err error) bool {
 func Codes() []string {
 	return []string{
 		Malformed, MalformedID, Unauthorized, NoRoute, NoFile, Method, TooLarge, MediaType, Range, Internal, Unavailable,
+		TooMany, BadUpstream,
 	}
 }
 

@@ -64,6 +64,11 @@ var functions = map[string]functionProbe{
 	"public.sweep_tasks":           {call: "select sweep_tasks()", may: upkeep, neutral: true},
 	"public.tick_ready_mark":       {call: "select tick_ready_mark()", may: upkeep, neutral: true},
 
+	"public.due_erasures":       {call: "select due_erasures()", may: upkeep, neutral: true},
+	"public.purge_expired":      {call: "select purge_expired()", may: upkeep, neutral: true},
+	"public.mark_erasure_swept": {call: "select mark_erasure_swept({erased})", may: upkeep, neutral: true},
+	"public.erase_user":         {call: "select erase_user({a})", may: service},
+
 	// who calls; for the gateway
 	"auth.uid":            {call: "select auth.uid()", may: everyone, neutral: true},
 	"auth.jwt":            {call: "select auth.jwt()", may: everyone, neutral: true},
@@ -163,11 +168,7 @@ func (l *lab) probeFunction(name string, probe functionProbe, c caller) (finding
 // extra puts things into a call that a probe needs beside those of newLab, made by A's worker or A in the same transaction.
 func (l *lab) extra(tx pgx.Tx, call string, c caller) string {
 	ctx := l.t.Context()
-	name := c.name // workers of the lab are called as their caller
-	if c.name == "A's worker" {
-		name = workerOfA
-	}
-	call = strings.ReplaceAll(call, "NAME", "'"+strings.ReplaceAll(name, "'", "''")+"'")
+	call = strings.ReplaceAll(call, "NAME", quoteText(workerName(c)))
 	call = strings.ReplaceAll(call, `{"running"}`, `"`+l.running.String()+`"`)
 	if !slices.Contains([]string{"A's worker", "B's worker", "worker of nobody"}, c.name) { // without a token the name is the id
 		call = strings.ReplaceAll(call, "{worker}", quoteText(value[string](l, "select id from workers where name = $1", workerOfA)))
@@ -180,6 +181,9 @@ func (l *lab) extra(tx pgx.Tx, call string, c caller) string {
 	}
 	if strings.Contains(call, "{waiting}") {
 		call = strings.ReplaceAll(call, "{waiting}", one(`select id::text from create_task({project}, task_type => 'single_image', params => '{"prompt":"x"}', dependant_on => array[{done}::uuid])`))
+	}
+	if strings.Contains(call, "{erased}") {
+		call = strings.ReplaceAll(call, "{erased}", one("select user_id::text from erase_user((create_user(null, null)).id)"))
 	}
 	if strings.Contains(call, "{travel}") {
 		id := one(`select id::text from create_task({project}, task_type => 'travel_orchestrator', params =>
@@ -196,6 +200,14 @@ func (l *lab) extra(tx pgx.Tx, call string, c caller) string {
 		call = strings.ReplaceAll(call, "{travel}", id)
 	}
 	return call
+}
+
+// workerName is what a caller of the lab calls its worker.
+func workerName(c caller) string {
+	if c.name == "A's worker" {
+		return workerOfA
+	}
+	return c.name
 }
 
 func quoteText(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }

@@ -57,6 +57,7 @@ var tables = map[string]tableProbe{
 	"darkroom.queue_repairs":       {rows: "owner_id = {a}", sees: service, empty: true},
 	"darkroom.lease_watch":         {rows: "true", sees: service},
 	"darkroom.task_events":         {rows: "owner_id = {a}", sees: service},
+	"darkroom.erasures":            {rows: "owner_id = {a}", sees: service, empty: true},
 	"darkroom.audit_log":           {rows: "target = {a}::text", sees: service},
 }
 

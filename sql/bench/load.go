@@ -52,6 +52,9 @@ func openBench(ctx context.Context, url string) (*bench, error) {
 			return nil, fmt.Errorf("register: %w", err)
 		}
 	}
+	if _, err := b.db.SetQueueLimit(ctx, uuid.Nil, taskdb.NoQueueLimit); err != nil {
+		return nil, fmt.Errorf("queue limit: %w", err)
+	}
 	return b, nil
 }
 

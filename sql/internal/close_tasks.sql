@@ -10,7 +10,7 @@ declare
   v_seeds uuid[] := array[p_task];
   v_status text := p_status;
   v_tree_error text;
-  v_closed uuid[] := array[]::uuid[];
+  v_closed uuid[];  -- in this round: what waited for those of earlier rounds has been found, so a long chain costs what it is long
   v_tree uuid[];
   v_task public.tasks;
   v_own boolean;
@@ -24,6 +24,7 @@ begin
       union select c.id from roots r join public.tasks c on c.orchestrator_task_id = r.id
     )
     select array_agg(x.id) into v_tree from tree x;
+    v_closed := '{}';
 
     for v_task in
       select t.* from public.tasks t

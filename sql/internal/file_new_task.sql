@@ -1,5 +1,5 @@
 -- Deferred trigger after insert on tasks: files the task at COMMIT, so that a long transaction of an app holds its owner's
--- lock for milliseconds only, and a task that commits late still stands in its place.
+-- lock for milliseconds only, and a task that commits late still stands in its place. Raises TD011 (the owner has too many queued tasks).
 create or replace function darkroom.file_new_task()
 returns trigger
 language plpgsql volatile security definer
@@ -11,6 +11,8 @@ begin
   perform darkroom.lock_owner(new.owner_id);
   select t.* into v_task from public.tasks t where t.id = new.id and t.status = 'Queued';
   if found then
+    -- A running tree needs its children.
+    perform darkroom.check_queue_room(v_task.owner_id, v_task.job_no, v_task.orchestrator_task_id is null);
     perform darkroom.file_task(v_task);
   end if;
   return null;

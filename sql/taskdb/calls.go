@@ -19,6 +19,7 @@ var (
 	callCreateProject        = call{"create_project", "select * from create_project(user_id => $1, name => $2)"}
 	callCreateShot           = call{"create_shot", "select * from create_shot(project_id => $1, name => $2)"}
 	callGrantCredits         = call{"grant_credits", "select * from grant_credits(user_id => $1, amount => $2, idempotency_key => $3, note => $4)"}
+	callSetQueueLimit        = call{"set_queue_limit", "select set_queue_limit(max_queued => $1, user_id => $2)"}
 	callGetCredits           = call{"get_credits", "select * from get_credits(user_id => $1)"}
 	callCreateAccessToken    = call{"create_access_token", "select * from create_access_token(scope => $1, label => $2, expires_in => $3, user_id => $4)"}
 	callListAccessTokens     = call{"list_access_tokens", "select * from list_access_tokens(user_id => $1)"}

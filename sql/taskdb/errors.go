@@ -26,6 +26,7 @@ var (
 	ErrInvalidAmount       = &Error{Code: "TD005", Message: "Invalid amount"}
 	ErrMissingOutput       = &Error{Code: "TD006", Message: "Missing output"}
 	ErrInsufficientCredits = &Error{Code: "TD010", Message: "Insufficient credits"}
+	ErrTooManyQueued       = &Error{Code: "TD011", Message: "Too many queued tasks"}
 	ErrProjectNotFound     = &Error{Code: "TD020", Message: "Project not found"}
 	ErrTaskNotFound        = &Error{Code: "TD021", Message: "Task not found"}
 	ErrUnknownWorker       = &Error{Code: "TD022", Message: "Unknown worker"}
@@ -53,6 +54,7 @@ func Errors() []*Error {
 		ErrInvalidAmount,
 		ErrMissingOutput,
 		ErrInsufficientCredits,
+		ErrTooManyQueued,
 		ErrProjectNotFound,
 		ErrTaskNotFound,
 		ErrUnknownWorker,

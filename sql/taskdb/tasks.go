@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/google/uuid"
@@ -30,7 +31,7 @@ func (db *DB) CalculateTaskCost(ctx context.Context, t NewTask) (Credits, error)
 
 // CreateTask creates one task, Queued. A repeat with the same id or key returns the task that is there.
 // Errors: ErrMissingFields, ErrUnknownType, ErrInvalidParams, ErrParamsTooLarge, ErrInsufficientCredits, ErrProjectNotFound,
-// ErrInvalidDependency, ErrTaskEnded (its orchestrator), ErrConflict.
+// ErrInvalidDependency, ErrTaskEnded (its orchestrator), ErrConflict, ErrTooManyQueued.
 func (db *DB) CreateTask(ctx context.Context, t NewTask) (Task, error) {
 	return rowOf[Task](ctx, db, callCreateTask, orNull(t.ProjectID), orNull(t.ToolID), jsonOrNull(t.Input), orNull(t.TaskID),
 		orNull(t.TaskType), jsonOrNull(t.Params), t.DependantOn, orNull(t.IdempotencyKey))
@@ -143,4 +144,13 @@ func jsonOrNull(data json.RawMessage) any {
 		return nil
 	}
 	return data
+}
+
+// NoQueueLimit is a limit for [DB.SetQueueLimit] that nobody reaches.
+const NoQueueLimit = math.MaxInt32
+
+// SetQueueLimit says how many queued tasks a user may have, or with a zero id how many everybody may have for whom nothing else was said. 0 is the
+// standard again. It returns the limit that holds now. Errors: ErrInvalidParams, ErrUserNotFound.
+func (db *DB) SetQueueLimit(ctx context.Context, user uuid.UUID, maxQueued int) (int, error) {
+	return valueOf[int](ctx, db, callSetQueueLimit, orNull(maxQueued), orNull(user))
 }
