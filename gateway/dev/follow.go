@@ -3,6 +3,7 @@ package dev
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -72,7 +73,11 @@ ready in %.1[12]f s; Ctrl-C ends it
 func (r *runner) follow(ctx context.Context) error {
 	f := newFollower(r)
 	for ctx.Err() == nil {
-		if err := taskdb.Listen(ctx, r.DatabaseURL, f.look); err != nil {
+		err := taskdb.Listen(ctx, r.DatabaseURL, f.look)
+		if errors.Is(err, taskdb.ErrProjectNotFound) {
+			f.line.printf("the sample project is gone: the next start makes another")
+			<-ctx.Done()
+		} else if err != nil {
 			f.line.printf("the database cut us off (%v): following again", err)
 			select {
 			case <-ctx.Done():

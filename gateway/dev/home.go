@@ -93,9 +93,9 @@ const KeyPrefix = "dev_"
 
 // makeSecrets makes those that are missing.
 func (s *state) makeSecrets() {
-	for _, key := range []*string{&s.ServiceKey, &s.AnonKey, &s.JWTSecret} {
+	for key, length := range map[*string]int{&s.ServiceKey: 26, &s.AnonKey: 26, &s.JWTSecret: 52} {
 		if *key == "" {
-			*key = KeyPrefix + rand.Text() + rand.Text()
+			*key = KeyPrefix + (rand.Text() + rand.Text())[:length]
 		}
 	}
 	for _, password := range []*string{&s.GatewayPassword, &s.WorkerdPassword, &s.UserPassword} {
