@@ -275,7 +275,7 @@ func wantLeastPrivilege(t *testing.T, databaseURL string) {
 	logins, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	must(t, err)
 	// The third is `gateway dev` itself, which makes the samples as the owner.
-	if want := []string{"darkroom_gateway superuser=false", "darkroom_workerd superuser=false", "postgres superuser=true"}; !slices.Equal(logins, want) {
+	if want := []string{"darkroom_gateway superuser=f", "darkroom_workerd superuser=f", "postgres superuser=t"}; !slices.Equal(logins, want) {
 		t.Errorf("logged in are %q, want %q", logins, want)
 	}
 	for _, login := range []migrations.Login{migrations.GatewayLogin, migrations.WorkerdLogin} {
