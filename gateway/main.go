@@ -92,7 +92,7 @@ func serve(ctx context.Context, s *settings, stderr io.Writer) (err error) {
 	}
 	log := slog.New(slog.NewJSONHandler(stderr, nil))
 	gateway, err := server.Open(ctx, server.Config{
-		DatabaseURL: s.database, StorageURL: s.storage, ServiceKey: s.serviceKey, AnonKey: s.anonKey, JWTSecret: s.jwtSecret, JWKS: s.jwks,
+		DatabaseURL: s.database, StorageURL: s.storage, ServiceKey: s.serviceKey, PublicURL: s.publicURL, AnonKey: s.anonKey, JWTSecret: s.jwtSecret, JWKS: s.jwks,
 		JWTIssuer: s.jwtIssuer, JWTAudience: s.jwtAudience, SignUp: s.signUp, Log: log, DrainNotice: s.drainNotice,
 	})
 	if err != nil {

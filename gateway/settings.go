@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -24,6 +25,7 @@ type settings struct {
 	jwtIssuer   string
 	jwtAudience string
 	signUp      bool
+	publicURL   string
 	drainNotice time.Duration
 	allowRemote bool
 	home        string
@@ -65,6 +67,13 @@ func (s *settings) table() []setting {
 		{"", "DARKROOM_JWKS", "", "public keys of another issuer's JWTs, as https://... or a file", serve, text(&s.jwks)},
 		{"", "DARKROOM_JWT_ISSUER", "", "what a JWT's iss must be", keys, text(&s.jwtIssuer)},
 		{"", "DARKROOM_JWT_AUDIENCE", "", "what a JWT's aud must contain", keys, text(&s.jwtAudience)},
+		{"public-url", "DARKROOM_PUBLIC_URL", "", "where callers find the gateway, as https://tasks.example.com; else as each request says", serve, func(value string) error {
+			if u, err := url.Parse(value); value != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "") {
+				return errors.New("must be an address such as https://tasks.example.com")
+			}
+			s.publicURL = value
+			return nil
+		}},
 		{"signup", "DARKROOM_SIGNUP", "false", "let anybody sign up with email and password", serve, yesOrNo(&s.signUp)},
 		{"drain-notice", "DARKROOM_DRAIN_NOTICE", "1s", "how long /readyz says no before new connections are refused", serve, func(value string) (err error) {
 			if s.drainNotice, err = time.ParseDuration(value); err != nil || s.drainNotice < 0 {

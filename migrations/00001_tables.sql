@@ -52,8 +52,11 @@ grant select on public.goose_db_version to worker, service_role, authenticator;
 create table public.users (
   id uuid primary key default gen_random_uuid(),
   email text,
-  created_at timestamptz not null default clock_timestamp()
+  storage_quota bigint default 10737418240,
+  created_at timestamptz not null default clock_timestamp(),
+  constraint a_quota_is_not_negative check (storage_quota >= 0)
 );
+comment on column public.users.storage_quota is 'Bytes that their uploads may have together; null: as many as they like. What workers make does not count.';
 comment on table public.users is 'Who owns projects and credits. The id is the `sub` of their tokens.';
 
 create table public.projects (
@@ -131,6 +134,30 @@ create table darkroom.erasures (
   swept_at timestamptz
 );
 comment on column darkroom.erasures.swept_at is 'When their files were last looked for and deleted; null: not yet.';
+
+-- The uploads in storage: everything there that is not below {owner}/tasks. A row is reserved before the bytes come, so that uploads side by
+-- side stay within the quota, and while it is reserved nobody else writes or deletes its object. It counts as the greater of what is stored
+-- and what may be. When whoever reserved it is gone, lapsed_uploads() gives the row to somebody who looks what is stored.
+create table darkroom.uploads (
+  key text primary key,
+  owner_id uuid references public.users (id),
+  bytes bigint,
+  content_type text,
+  cache_control text,
+  metadata jsonb,
+  created_at timestamptz not null default clock_timestamp(),
+  updated_at timestamptz not null default clock_timestamp(),
+  reservation uuid,
+  reserved bigint,
+  reserved_until timestamptz,
+  constraint a_reservation_is_whole check ((reservation is null) = (reserved is null) and (reservation is null) = (reserved_until is null)),
+  constraint a_row_has_an_object_or_a_reservation check (bytes is not null or reservation is not null)
+);
+comment on column darkroom.uploads.owner_id is 'The user whose id is the first part of the key; null where it is no id.';
+comment on column darkroom.uploads.bytes is 'What is stored; null: nothing yet.';
+comment on column darkroom.uploads.cache_control is 'As the header has it; null: the gateway''s own.';
+create index uploads_by_owner on darkroom.uploads (owner_id);
+create index uploads_reserved on darkroom.uploads (reserved_until) where reserved_until is not null;
 
 -- What can be asked for: data, not code ----------------------------------------------------------
 

@@ -20,6 +20,56 @@ grant execute on function auth.account_of to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/auth/begin_upload.sql
+-- Reserves an object of storage for the caller, who then stores or deletes it and ends with finish_upload. For the gateway.
+--
+-- Grants as many bytes as the quota of the key's owner has free, at most `most`; raises TD070 if these are fewer than `least`. What is stored
+-- there now does not count: the new object takes its place. Raises TD071 while somebody else has the object reserved.
+create or replace function auth.begin_upload(object_key text, least_bytes bigint, most_bytes bigint, lapses_in interval)
+returns table (reservation uuid, granted bigint)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_owner uuid := darkroom.as_uuid(to_jsonb(split_part(object_key, '/', 1)));
+  v_reservation uuid := gen_random_uuid();
+  v_quota bigint;
+  v_used bigint;
+  v_granted bigint := most_bytes;
+begin
+  if v_owner is not null then
+    perform darkroom.lock_owner(v_owner);
+    perform darkroom.ensure_user(v_owner);
+    select u.storage_quota into v_quota from public.users u where u.id = v_owner;
+  end if;
+  if v_quota is not null then
+    select coalesce(sum(greatest(u.bytes, u.reserved)), 0)::bigint into v_used
+    from darkroom.uploads u where u.owner_id = v_owner and u.key <> object_key;
+    v_granted := greatest(least(most_bytes, v_quota - v_used), 0);
+    if v_granted < least_bytes then
+      raise exception 'Storage quota exceeded' using errcode = 'TD070',
+        detail = format('%s of %s bytes are used, and this needs %s.', v_used, v_quota, least_bytes), hint = 'Delete files that are not needed.';
+    end if;
+  end if;
+  insert into darkroom.uploads as u (key, owner_id, reservation, reserved, reserved_until)
+  values (object_key, v_owner, v_reservation, v_granted, clock_timestamp() + lapses_in)
+  on conflict (key) do update
+    set reservation = excluded.reservation, reserved = excluded.reserved, reserved_until = excluded.reserved_until
+    where u.reservation is null;
+  if not found then
+    raise exception 'Object is being written' using errcode = 'TD071', detail = format('Another request stores or deletes %s.', object_key),
+      hint = 'Try again when that has ended.';
+  end if;
+  return query select v_reservation, v_granted;
+end
+$$;
+comment on function auth.begin_upload is 'Reserves an object and its bytes.';
+revoke all on function auth.begin_upload from public;
+grant execute on function auth.begin_upload to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/change_account.sql
 -- Changes the account of somebody who is signed in by that session, and returns it as auth.account_of does. Null: the session has ended, or
 -- the password is not old_hash any more; nothing is changed. new_hash: a new password, which ends the user's other sessions; null keeps
@@ -77,6 +127,126 @@ grant execute on function auth.credentials_of to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/auth/describe_api.sql
+-- What the schema public offers to requests, as JSON: {"tables": {name: {"columns": [{"name", "type", "default"}], "key": [column]}},
+-- "functions": [{"name", "args": [{"name", "type", "optional"}], "columns": [{"name", "type"}] or null, "set", "void", "volatile"}]}.
+-- columns of a function: those of the rows that it returns; null where it returns a value or nothing. Types and defaults are SQL, qualified.
+-- Left out are trigger functions, those with arguments that have no name, and the book-keeping of migrations. It tells nothing of what a role may
+-- use: the database decides that. For the gateway, which builds statements from these names only.
+create or replace function auth.describe_api()
+returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  with columns as (
+    select a.attrelid,
+      jsonb_agg(jsonb_build_object('name', a.attname, 'type', format_type(a.atttypid, null),
+        'default', case when a.attgenerated = '' then pg_get_expr(d.adbin, d.adrelid) end) order by a.attnum) as list
+    from pg_attribute a
+    join pg_class c on c.oid = a.attrelid and c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'c')
+    left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+    where a.attnum > 0 and not a.attisdropped
+    group by a.attrelid
+  ), tables as (
+    select c.relname, jsonb_build_object('columns', k.list, 'key', (
+        select coalesce(jsonb_agg(a.attname order by u.place), '[]')
+        from pg_constraint p, unnest(p.conkey) with ordinality u (attnum, place), pg_attribute a
+        where p.conrelid = c.oid and p.contype = 'p' and a.attrelid = c.oid and a.attnum = u.attnum)) as description
+    from pg_class c join columns k on k.attrelid = c.oid
+    where c.relkind in ('r', 'p', 'v') and c.relname !~ '^goose_'
+  ), arguments as (
+    select p.oid,
+      jsonb_agg(jsonb_build_object('name', u.name, 'type', format_type(u.type, null), 'optional', u.place > p.pronargs - p.pronargdefaults)
+        order by u.place) filter (where u.mode in ('i', 'b')) as list,
+      jsonb_agg(jsonb_build_object('name', u.name, 'type', format_type(u.type, null)) order by u.place)
+        filter (where u.mode in ('o', 'b', 't')) as results,
+      bool_and(u.name <> '') as named
+    from pg_proc p,
+      unnest(coalesce(p.proallargtypes, p.proargtypes::oid[]), p.proargmodes, p.proargnames) with ordinality w (type, given_mode, given_name, place),
+      lateral (select w.type, w.place, coalesce(w.given_mode, 'i') as mode, coalesce(w.given_name, '') as name) u
+    where p.pronamespace = 'public'::regnamespace
+    group by p.oid
+  ), functions as (
+    select jsonb_build_object('name', p.proname, 'args', coalesce(a.list, '[]'), 'columns', coalesce(a.results, k.list), 'set', p.proretset,
+      'void', p.prorettype = 'void'::regtype, 'volatile', p.provolatile = 'v') as description
+    from pg_proc p
+    join pg_type t on t.oid = p.prorettype
+    left join arguments a on a.oid = p.oid
+    left join columns k on k.attrelid = t.typrelid
+    where p.pronamespace = 'public'::regnamespace and p.prokind = 'f' and p.provariadic = 0 and coalesce(a.named, true)
+      and p.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype)
+      and (p.prorettype <> 'record'::regtype or a.results is not null)
+  )
+  select jsonb_build_object('tables', (select coalesce(jsonb_object_agg(t.relname, t.description), '{}') from tables t),
+    'functions', (select coalesce(jsonb_agg(f.description), '[]') from functions f))
+$$;
+comment on function auth.describe_api is 'Tables and functions of the schema public, for the gateway.';
+revoke all on function auth.describe_api from public;
+grant execute on function auth.describe_api to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/describe_uploads.sql
+-- What is known of these uploads, in no order; no row for a key that has none, or whose object is only being stored. For the gateway.
+create or replace function auth.describe_uploads(object_keys text[])
+returns table (object_key text, content_type text, cache_control text, metadata jsonb, created_at timestamptz, updated_at timestamptz)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select u.key, u.content_type, u.cache_control, u.metadata, u.created_at, u.updated_at
+  from darkroom.uploads u where u.key = any (object_keys) and u.bytes is not null
+$$;
+comment on function auth.describe_uploads is 'Types, caching and times of uploads.';
+revoke all on function auth.describe_uploads from public;
+grant execute on function auth.describe_uploads to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/drop_child.sql
+-- Cancels one Queued task in the tree of an orchestrator that the caller's worker runs, and leaves the rest of the tree as it is: for a worker that
+-- made a child twice. public.cancel_task would end the tree. Returns the task as it was before. A task that is Cancelled already is returned as it is.
+-- Raises TD021 (no such child), TD023 (another unfinished task waits for it) and TD032 (it runs or has ended). For role worker.
+-- Writes tasks and the queue.
+create or replace function auth.drop_child(task_id uuid)
+returns setof public.tasks
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_owner uuid;
+  v_task public.tasks;
+begin
+  select t.owner_id into v_owner from public.tasks t
+  where t.id = drop_child.task_id and t.id = any (darkroom.tasks_of_worker()) and t.orchestrator_task_id is not null;
+  if not found then
+    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s in a tree that you run.', drop_child.task_id);
+  end if;
+  perform darkroom.lock_owner(v_owner);
+  select t.* into v_task from public.tasks t where t.id = drop_child.task_id for update;
+  if v_task.status = 'Cancelled' then
+    return next v_task;
+    return;
+  elsif v_task.status <> 'Queued' then
+    raise exception 'Task has ended' using errcode = 'TD032',
+      detail = format('Task %s is %s; only a Queued task can be dropped.', v_task.id, v_task.status), hint = 'Nothing was changed.';
+  elsif exists (select from darkroom.task_deps d where d.dep_id = v_task.id) then
+    raise exception 'Invalid dependency' using errcode = 'TD023', detail = format('Another task waits for task %s.', v_task.id),
+      hint = 'Drop that one first.';
+  end if;
+  update public.tasks t
+  set status = 'Cancelled', error_message = 'Dropped by the worker that made it.', run_after = null,
+      completed_at = clock_timestamp(), updated_at = clock_timestamp()
+  where t.id = v_task.id;
+  perform darkroom.drop_from_queue(v_task);
+  return next v_task;
+end
+$$;
+comment on function auth.drop_child is 'Cancels one Queued child that a worker made twice.';
+revoke all on function auth.drop_child from public;
+grant execute on function auth.drop_child to worker;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/drop_full_buckets.sql
 -- Forgets the buckets that are full, up to max_buckets of them: without a row they are as full as with one. Returns how many. Those that somebody
 -- takes from just now are left. For the gateway, every few minutes.
@@ -127,6 +297,82 @@ grant execute on function auth.end_sessions to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/auth/finish_upload.sql
+-- Ends a reservation by saying what is stored now: how many bytes, null for nothing. The other columns that are null stay as they are. False: the
+-- reservation is not there any more, because it had lapsed, and nothing was changed. For the gateway.
+create or replace function auth.finish_upload(
+  object_key text, reservation uuid, stored bigint, content_type text default null, cache_control text default null, metadata jsonb default null
+)
+returns boolean
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if stored is null then
+    delete from darkroom.uploads u where u.key = object_key and u.reservation = finish_upload.reservation;
+    return found;
+  end if;
+  update darkroom.uploads u
+  set bytes = stored, content_type = coalesce(finish_upload.content_type, u.content_type),
+    cache_control = coalesce(finish_upload.cache_control, u.cache_control), metadata = coalesce(finish_upload.metadata, u.metadata),
+    updated_at = clock_timestamp(), reservation = null, reserved = null, reserved_until = null
+  where u.key = object_key and u.reservation = finish_upload.reservation;
+  return found;
+end
+$$;
+comment on function auth.finish_upload is 'Says what is stored, and ends the reservation.';
+revoke all on function auth.finish_upload from public;
+grant execute on function auth.finish_upload to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/give_back_task.sql
+-- Queues a task of the caller's again, with a failed attempt counted: for a worker of others that breaks down and says so. Failed, when its attempts
+-- are used up; otherwise it waits from 1 s to 60 s, as after fail_task. An orchestrator whose tree runs stays as it is, for its children wait for
+-- nobody. worker_name: only where that worker of the caller's holds it; null: whichever does. Returns the task. Raises TD021, TD031 and TD032 as
+-- fail_task does. For role worker. Writes what fail_task writes.
+create or replace function auth.give_back_task(task_id uuid, worker_name text, reason text)
+returns setof public.tasks
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_task public.tasks;
+begin
+  v_task := darkroom.lock_held_task(give_back_task.task_id, worker_name, null);
+  if not darkroom.has_live_children(v_task.id) then
+    v_task := darkroom.requeue_task(v_task, 'failed', left(coalesce(nullif(btrim(reason), ''), 'The worker gave no reason.'), 4000),
+      interval '1 second' * least(60, 2 ^ v_task.failed_attempts));
+  end if;
+  return next v_task;
+end
+$$;
+comment on function auth.give_back_task is 'Queues a task again for a worker that broke down.';
+revoke all on function auth.give_back_task from public;
+grant execute on function auth.give_back_task to worker;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/holds_attempt.sql
+-- Whether the caller's token runs this attempt at a task of this owner now, and so may store files for it. For workers with a token.
+create or replace function auth.holds_attempt(owner_id uuid, task_id uuid, attempt integer)
+returns boolean
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select exists (
+    select from public.tasks t join public.workers w on w.id = t.worker_id
+    where t.id = holds_attempt.task_id and t.owner_id = holds_attempt.owner_id and t.attempt = holds_attempt.attempt
+      and t.status = 'In Progress' and w.token_id = auth.token_id()
+  )
+$$;
+comment on function auth.holds_attempt is 'Whether the caller runs this attempt.';
+revoke all on function auth.holds_attempt from public;
+grant execute on function auth.holds_attempt to worker;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/identify_token.sql
 -- The claims for a personal access token, given its SHA-256: {"role", "sub"?, "token_id", "exp"?}. Null: there is none such, or it has
 -- expired or was revoked. Notes when it was last used, once a minute at most. For the gateway, which sets them in the transactions of
@@ -173,6 +419,26 @@ grant execute on function auth.jwt to anon, authenticated, worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/auth/lapsed_uploads.sql
+-- Gives the caller up to 100 reservations whose holders did not end them in time, for a minute each: he looks what is stored and ends them with
+-- finish_upload. No row: there are none. For the gateway.
+create or replace function auth.lapsed_uploads()
+returns table (object_key text, reservation uuid)
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  update darkroom.uploads u set reservation = gen_random_uuid(), reserved_until = clock_timestamp() + interval '1 minute'
+  where u.key in (
+    select l.key from darkroom.uploads l where l.reserved_until < clock_timestamp() order by l.reserved_until limit 100 for update skip locked
+  )
+  returning u.key, u.reservation
+$$;
+comment on function auth.lapsed_uploads is 'Takes over reservations that have lapsed.';
+revoke all on function auth.lapsed_uploads from public;
+grant execute on function auth.lapsed_uploads to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/login_fault.sql
 -- Why the login of this connection must not be a gateway's or a worker's: it could pass by the rules, and then row security and grants protect nobody.
 -- Null when nothing is wrong. Only those who are members of authenticator or worker may ask, and who owns the function.
@@ -194,6 +460,27 @@ $$;
 comment on function auth.login_fault is 'Why the login of this connection must not be a gateway''s or a worker''s.';
 revoke all on function auth.login_fault from public;
 grant execute on function auth.login_fault to authenticator, worker;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/note_worker.sql
+-- Adds to what a worker says of itself (workers.info), without a heartbeat: for one that reports that it broke down. note is a JSON object, whose
+-- keys replace those of the same name. Returns the worker; no row: the caller has none of that name. For role worker. Writes workers.
+create or replace function auth.note_worker(worker_name text, note jsonb)
+returns setof public.workers
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if jsonb_typeof(note) is distinct from 'object' then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = 'What a worker says of itself must be a JSON object.';
+  end if;
+  return query update public.workers w set info = w.info || note where w.id = darkroom.caller_worker(worker_name) returning w.*;
+end
+$$;
+comment on function auth.note_worker is 'Adds to what a worker says of itself.';
+revoke all on function auth.note_worker from public;
+grant execute on function auth.note_worker to worker;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -425,6 +712,37 @@ grant execute on function auth.uid to anon, authenticated, worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/auth/uncounted_uploads.sql
+-- Which of these keys, of objects in storage, no row counts. For the gateway, which counts them then.
+create or replace function auth.uncounted_uploads(object_keys text[])
+returns setof text
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select k.key from unnest(object_keys) as k (key) where not exists (select from darkroom.uploads u where u.key = k.key)
+$$;
+comment on function auth.uncounted_uploads is 'Keys that have no row.';
+revoke all on function auth.uncounted_uploads from public;
+grant execute on function auth.uncounted_uploads to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/worker_id.sql
+-- The id of the caller's worker of that name; the name itself where the caller has none of that name. Workers that come with a token know
+-- themselves by name only, and so the REST door reads names in their filters on tasks.worker_id and workers.id. For role worker.
+create or replace function auth.worker_id(name text)
+returns text
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(darkroom.caller_worker(name), name)
+$$;
+comment on function auth.worker_id is 'Id of the caller''s worker of a name.';
+revoke all on function auth.worker_id from public;
+grant execute on function auth.worker_id to worker;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/account.sql
 -- The newest ledger row of an owner: the account. All fields null when nothing was ever granted.
 create or replace function darkroom.account(p_owner uuid)
@@ -602,6 +920,48 @@ revoke all on function darkroom.caller_worker from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/check_output.sql
+-- Refuses an output that a task may not have. p_output is a URL or a text, of which only our own storage's public URLs are looked at, or
+-- a key of our storage. It must lie in the folder of the task's owner; in the folder of another task only if that is in the tree of this one;
+-- and in the folder of the attempt p_attempt where it names an attempt of this task: so what an older attempt stored late is refused.
+-- Raises TD031 (another attempt's), TD041 (not this task's).
+create or replace function darkroom.check_output(p_task public.tasks, p_output text, p_attempt integer)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c_ours constant text := '/storage/v1/object/public/image_uploads/';
+  v_key text := p_output;
+  v_of text[];
+begin
+  if strpos(p_output, c_ours) > 0 then
+    v_key := substr(p_output, strpos(p_output, c_ours) + length(c_ours));
+  end if;
+  v_key := regexp_replace(v_key, '[?#].*$', '');
+  if not starts_with(v_key, p_task.owner_id || '/') or v_key ~* '(^|/)(\.|%2e)+(/|$)' then
+    raise exception 'Not allowed' using errcode = 'TD041', detail = 'The output lies in somebody else''s folder.';
+  end if;
+
+  v_of := string_to_array(v_key, '/');  -- owner, 'tasks', task, attempt, name ...
+  if v_of[2] <> 'tasks' then
+    return;
+  elsif v_of[3] <> p_task.id::text then
+    if not exists (select from public.tasks c where c.id = darkroom.as_uuid(to_jsonb(v_of[3])) and c.orchestrator_task_id = p_task.id) then
+      raise exception 'Not allowed' using errcode = 'TD041', detail = 'The output belongs to another task, which is not in the tree of this one.';
+    end if;
+  elsif v_of[4] ~ '^[0-9]{1,9}$' and v_of[5] is not null and v_of[4]::integer <> p_attempt then
+    raise exception 'Lease lost' using errcode = 'TD031',
+      detail = format('The output was stored by attempt %s, the task is at attempt %s.', v_of[4], p_attempt),
+      hint = 'Stop working on it: nothing was changed.';
+  end if;
+end
+$$;
+comment on function darkroom.check_output is 'Refuses an output that is not the task''s.';
+revoke all on function darkroom.check_output from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/check_params.sql
 -- Refuses params that are no object, too large, too deep, or lack what the type requires: TD003, TD004.
 create or replace function darkroom.check_params(p_type public.task_types, p_params jsonb)
@@ -653,7 +1013,7 @@ revoke all on function darkroom.check_params from public;
 create or replace function darkroom.check_queue_room(p_owner uuid, p_job_no bigint, p_refuse boolean)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_room darkroom.queue_room;
@@ -1071,8 +1431,9 @@ revoke all on function darkroom.find_shot from public;
 -- +goose StatementBegin
 -- sql/internal/finish_orchestrator.sql
 -- After a child completed: completes its orchestrator when the tree is done, with the output of the stitch. A tree without a
--- stitch is done when all the segments it was priced for are, with the output of the last one. Until then it shows as progress how
--- many of the tree's tasks are done. The caller holds the owner's lock.
+-- stitch is done when all the segments it was priced for are, with the output of the last one, and its worker has said what it made
+-- (progress.message, by update_task_status): before that the stitch may be still to come, from a worker that makes a tree task by task.
+-- Until then it shows as progress how many of the tree's tasks are done. The caller holds the owner's lock.
 create or replace function darkroom.finish_orchestrator(p_child public.tasks)
 returns void
 language plpgsql volatile
@@ -1090,7 +1451,7 @@ begin
     from public.tasks c where c.orchestrator_task_id = p_child.orchestrator_task_id;
     if v_open then
       update public.tasks t
-      set progress = jsonb_build_object('percent', 100 * v_done / v_all, 'value', v_done, 'max', v_all, 'phase', 'tasks'),
+      set progress = coalesce(t.progress, '{}') || jsonb_build_object('percent', 100 * v_done / v_all, 'value', v_done, 'max', v_all, 'phase', 'tasks'),
           updated_at = clock_timestamp()
       where t.id = p_child.orchestrator_task_id and t.status = 'In Progress';
       return;
@@ -1099,7 +1460,9 @@ begin
 
   select t.* into v_before from public.tasks t
   where t.id = p_child.orchestrator_task_id and t.status = 'In Progress' for update;
-  if not found or v_done < (v_before.params #>> '{orchestrator_details,num_new_segments_to_generate}')::integer then
+  if not found or v_open is not null and (
+       v_done < (v_before.params #>> '{orchestrator_details,num_new_segments_to_generate}')::integer
+       or not coalesce(v_before.progress ? 'message', false)) then
     return;
   end if;
 
@@ -1154,6 +1517,31 @@ revoke all on function darkroom.has_live_children from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/holds_task.sql
+-- Whether the caller holds a task that names neither worker nor attempt, as callers without a fence mean it: it runs under one of the token's workers,
+-- or under anybody's where the caller is trusted. With p_last also when the caller held it last: it was queued again and nobody has taken
+-- it since, or it is Complete.
+create or replace function darkroom.holds_task(p_task public.tasks, p_last boolean)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_token uuid := darkroom.caller_token();
+begin
+  if p_task.status = 'In Progress' or p_last and p_task.status = 'Complete' then
+    return v_token is null or exists (select from public.workers w where w.id = p_task.worker_id and w.token_id = v_token);
+  end if;
+  return p_last and p_task.status = 'Queued' and exists (
+    select from public.task_attempts a join public.workers w on w.id = a.worker_id
+    where a.task_id = p_task.id and a.attempt = p_task.attempt and (v_token is null or w.token_id = v_token));
+end
+$$;
+comment on function darkroom.holds_task is 'Whether the caller holds a task, or held it last.';
+revoke all on function darkroom.holds_task from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/insert_generation.sql
 -- Inserts the generation of a finished task and returns its id. One that is there already for this task is that one.
 create or replace function darkroom.insert_generation(p_task public.tasks, p_type text)
@@ -1175,6 +1563,34 @@ end
 $$;
 comment on function darkroom.insert_generation is 'Inserts the generation of a finished task.';
 revoke all on function darkroom.insert_generation from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/known_task.sql
+-- The task, if the caller knows of it: the service and workers that log in to the database know all tasks, a worker's token those that it sees
+-- (darkroom.tasks_of_worker) and those that its workers have held. Raises TD021 for all others, TD041 for callers that are no workers.
+create or replace function darkroom.known_task(p_task uuid)
+returns public.tasks
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_token uuid := darkroom.caller_token();
+  v_task public.tasks;
+begin
+  select t.* into v_task from public.tasks t where t.id = p_task;
+  if not found or v_task.owner_id <> darkroom.caller_owner()
+     or v_token is not null and p_task <> all (darkroom.tasks_of_worker())
+        and not exists (select from public.workers w where w.id = v_task.worker_id and w.token_id = v_token)
+        and not exists (select from public.task_attempts a join public.workers w on w.id = a.worker_id
+                        where a.task_id = p_task and w.token_id = v_token) then
+    raise exception 'Task not found' using errcode = 'TD021', detail = format('There is no task %s.', p_task);
+  end if;
+  return v_task;
+end
+$$;
+comment on function darkroom.known_task is 'The task, if the caller knows of it.';
+revoke all on function darkroom.known_task from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -1338,6 +1754,39 @@ revoke all on function darkroom.log_row_change from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/lose_tasks.sql
+-- Queues again what a worker holds, because it no longer runs; counted as failed attempts. An orchestrator whose tree runs needs no worker and
+-- stays. Returns how many. Takes the locks of their owners, in the order of their ids.
+create or replace function darkroom.lose_tasks(p_worker text, p_error text)
+returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_held record;
+  v_task public.tasks;
+  v_count integer := 0;
+begin
+  for v_held in
+    select t.owner_id, t.id from public.tasks t
+    where t.worker_id = p_worker and t.status = 'In Progress' order by t.owner_id, t.id
+  loop
+    perform darkroom.lock_owner(v_held.owner_id);
+    select t.* into v_task from public.tasks t
+    where t.id = v_held.id and t.status = 'In Progress' and t.worker_id = p_worker for update;
+    if found and not darkroom.has_live_children(v_task.id) then
+      perform darkroom.requeue_task(v_task, 'lost', p_error);
+      v_count := v_count + 1;
+    end if;
+  end loop;
+  return v_count;
+end
+$$;
+comment on function darkroom.lose_tasks is 'Queues again what a worker holds that no longer runs.';
+revoke all on function darkroom.lose_tasks from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/lower_ready_mark.sql
 -- Called for a row that enters the claim's sight with this created_at. The mark stays some seconds behind now, so a young
 -- row needs nothing. For an older one the mark is lowered, and a shared lock held to the end of the transaction keeps
@@ -1363,6 +1812,28 @@ end
 $$;
 comment on function darkroom.lower_ready_mark is 'Keeps the ready mark at or below a row that enters the claim''s sight late.';
 revoke all on function darkroom.lower_ready_mark from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/meet_worker.sql
+-- The id of a worker that never registers, made known when it is first heard of: it serves wan2gp and is given 30 minutes of silence.
+-- Raises TD003 (a name out of bounds, or a token with too many workers), TD041 (the caller is no worker).
+create or replace function darkroom.meet_worker(p_name text)
+returns text
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id text := darkroom.caller_worker(p_name);
+begin
+  if v_id is null or not exists (select from public.workers w where w.id = v_id) then
+    select w.id into v_id from public.register_worker(p_name, '{wan2gp}', if_unknown => true) w;
+  end if;
+  return v_id;
+end
+$$;
+comment on function darkroom.meet_worker is 'Id of a worker that never registers; makes it known.';
+revoke all on function darkroom.meet_worker from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -1801,6 +2272,56 @@ revoke all on function darkroom.resolve_task_type from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/revive_task.sql
+-- Makes a task that was queued again run once more under the worker that held it last, for a caller that brings its result late: so the work is not
+-- lost while nobody else has begun it. It gets the next attempt number and its hold, and leaves the queue. Returns whether it did: false
+-- when the task is not Queued, or was last held by somebody else.
+-- Takes the owner's lock. Raises TD010 when the owner cannot pay any more.
+create or replace function darkroom.revive_task(p_task uuid)
+returns boolean
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_task public.tasks;
+  v_worker text;
+  v_available numeric;
+begin
+  select t.* into v_task from public.tasks t where t.id = p_task and t.status = 'Queued' and t.attempt > 0;
+  if not found or v_task.owner_id <> darkroom.caller_owner() then
+    return false;
+  end if;
+  perform darkroom.lock_owner(v_task.owner_id);
+  select t.* into v_task from public.tasks t where t.id = p_task for update;
+  if v_task.status <> 'Queued' or not darkroom.holds_task(v_task, true) then
+    return false;
+  end if;
+  select a.worker_id into v_worker from public.task_attempts a where a.task_id = p_task and a.attempt = v_task.attempt;
+
+  if v_task.cost > 0 then
+    select coalesce(max(a.balance_after - a.held_after), 0) into v_available from darkroom.account(v_task.owner_id) a;
+    if v_available < v_task.cost then
+      raise exception 'Insufficient credits' using errcode = 'TD010',
+        detail = format('The task costs %s credits and %s are available.', v_task.cost, v_available), hint = 'Add credits, then try again.';
+    end if;
+  end if;
+
+  perform darkroom.drop_from_queue(v_task);
+  update public.tasks t
+  set status = 'In Progress', worker_id = v_worker, claimed_at = clock_timestamp(), attempt = t.attempt + 1,
+      progress = null, run_after = null, updated_at = clock_timestamp()
+  where t.id = p_task;
+  if v_task.cost > 0 then
+    perform darkroom.append_ledger(v_task.owner_id, 'hold', v_task.cost, p_task, v_task.attempt + 1);
+  end if;
+  return true;
+end
+$$;
+comment on function darkroom.revive_task is 'Lets the worker that held a task last finish it, while nobody else has it.';
+revoke all on function darkroom.revive_task from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/ring_event_bell.sql
 -- Wakes the readers of the event log. The triggers call it when a reader armed the bell since it last rang (arm_event_bell).
 -- At most one NOTIFY per arming, because commits with a NOTIFY are serialised. A rollback swallows a ring: readers poll besides.
@@ -2193,6 +2714,63 @@ grant execute on function public.cancel_task to authenticated, worker, service_r
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/check_completion.sql
+-- Where files of a task go that the caller is about to complete, and whether files stored already may be its output: {"folder", "owner_id", "status",
+-- "output_location", "thumbnail_url"}; folder is "{owner}/tasks/{task}/{attempt}". The caller holds the task, or held it last and it is Queued again
+-- or Complete. storage_paths are keys of our storage; see darkroom.check_output. Decides nothing: complete_task asks all of it again.
+-- Raises TD021 (no task that the caller knows of), TD031 (the caller does not hold it, or a file is another attempt's), TD032 (it has ended), TD041 (a file is not the task's).
+create or replace function public.check_completion(task_id uuid, storage_paths text[] default '{}')
+returns jsonb
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_task public.tasks := darkroom.known_task(check_completion.task_id);
+  v_path text;
+begin
+  if not darkroom.holds_task(v_task, true) then
+    perform darkroom.refuse_hold(v_task, null, null);
+  end if;
+  if v_task.status <> 'Complete' then
+    foreach v_path in array storage_paths loop
+      perform darkroom.check_output(v_task, v_path, v_task.attempt);
+    end loop;
+  end if;
+  return jsonb_build_object('folder', format('%s/tasks/%s/%s', v_task.owner_id, v_task.id, v_task.attempt), 'owner_id', v_task.owner_id,
+    'status', v_task.status, 'output_location', v_task.output_location, 'thumbnail_url', v_task.thumbnail_url);
+end
+$$;
+comment on function public.check_completion is 'Where files of a task go that the caller holds.';
+revoke all on function public.check_completion from public;
+grant execute on function public.check_completion to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/claim_for_silent_worker.sql
+-- claim_next_task for a worker that never registers: it is made known by its first claim, serves wan2gp, and may be silent for 30 minutes. One
+-- that sent heartbeats (func_worker_heartbeat_with_logs) and stopped gets those 30 minutes back. Returns a row, or none: nothing to do.
+-- Raises TD003 (a name out of bounds, or a token with too many workers), TD041, TD050. Writes workers and what claim_next_tasks writes.
+create or replace function public.claim_for_silent_worker(worker_id text)
+returns setof public.tasks
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_id text := darkroom.meet_worker(claim_for_silent_worker.worker_id);
+begin
+  update public.workers w set lease_timeout = interval '30 minutes', info = w.info - 'silent_lease'
+  where w.id = v_id and w.info ? 'silent_lease' and w.last_heartbeat < clock_timestamp() - w.lease_timeout;
+  return query select t.* from public.claim_next_tasks(claim_for_silent_worker.worker_id, 1) t;
+end
+$$;
+comment on function public.claim_for_silent_worker is 'Claims for a worker that never registers.';
+revoke all on function public.claim_for_silent_worker from public;
+grant execute on function public.claim_for_silent_worker to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/claim_next_task.sql
 -- Hands this worker the oldest task it may run, In Progress; no row when there is none. See claim_next_tasks.
 create or replace function public.claim_next_task(worker_id text)
@@ -2415,9 +2993,12 @@ grant execute on function public.claim_next_tasks to worker, service_role;
 -- create_generation_on_task_complete), what waited for it, its orchestrator, the events. Returns the task.
 --
 -- worker_id and attempt are the fence, as the claim gave them. Without them the present holder is meant: only for callers that
--- cannot know them. A repeat by the same attempt answers as the first did and changes nothing.
--- With a token, an output in our own storage must lie in the folder of the task's owner. Raises TD003 (metadata is no object), TD006 (no output_location), TD021 (no such task), TD031 (lease
--- lost) and TD032 (it has ended otherwise), TD041 (somebody else's file). Writes tasks, task_attempts, credit_ledger, generations, shot_generations, the queue.
+-- cannot know them. If the task was queued again and nobody has it, that is who held it last: its late result counts, as an attempt of its own.
+-- A repeat by the same attempt answers as the first did and changes nothing.
+-- With a token, or without the fence, an output in our own storage must be the task's: see darkroom.check_output. metadata is added to what is there.
+-- Raises TD003 (metadata is no object), TD006 (no output_location), TD010 (a late result that the owner cannot pay any more), TD021 (no such
+-- task), TD031 (lease lost) and TD032 (it has ended otherwise), TD041 (somebody else's file).
+-- Writes tasks, task_attempts, credit_ledger, generations, shot_generations, the queue.
 create or replace function public.complete_task(
   task_id uuid, output_location text, worker_id text default null, attempt integer default null,
   metadata jsonb default '{}', thumbnail_url text default null)
@@ -2429,7 +3010,9 @@ as $$
 declare
   v_before public.tasks;
   v_task public.tasks;
-  v_ours constant text := '/storage/v1/object/public/image_uploads/';
+  c_ours constant text := '/storage/v1/object/public/image_uploads/';
+  v_unfenced boolean := complete_task.worker_id is null and complete_task.attempt is null;
+  v_revived boolean := false;
   v_url text;
 begin
   -- guard
@@ -2442,6 +3025,9 @@ begin
   end if;
 
   -- lock
+  if v_unfenced then
+    v_revived := darkroom.revive_task(complete_task.task_id);
+  end if;
   v_before := darkroom.lock_held_task(complete_task.task_id, complete_task.worker_id, complete_task.attempt, 'complete');
   if v_before.status <> 'In Progress' then
     if complete_task.attempt is null and v_before.output_location is distinct from complete_task.output_location then
@@ -2452,16 +3038,15 @@ begin
   end if;
 
   foreach v_url in array array[complete_task.output_location, complete_task.thumbnail_url] loop
-    if strpos(v_url, v_ours) > 0 and darkroom.caller_token() is not null
-       and not starts_with(substr(v_url, strpos(v_url, v_ours) + length(v_ours)), v_before.owner_id || '/') then
-      raise exception 'Not allowed' using errcode = 'TD041', detail = 'The output lies in somebody else''s folder.';
+    if strpos(v_url, c_ours) > 0 and (v_unfenced or darkroom.caller_token() is not null) then
+      perform darkroom.check_output(v_before, v_url, v_before.attempt - v_revived::integer);
     end if;
   end loop;
 
   -- write
   update public.tasks t
   set status = 'Complete', output_location = complete_task.output_location, thumbnail_url = complete_task.thumbnail_url,
-      metadata = coalesce(complete_task.metadata, '{}'), error_message = null, completed_at = clock_timestamp(), updated_at = clock_timestamp()
+      metadata = t.metadata || coalesce(complete_task.metadata, '{}'), error_message = null, completed_at = clock_timestamp(), updated_at = clock_timestamp()
   where t.id = v_before.id
   returning t.* into v_task;
   perform darkroom.end_attempt(v_before, 'complete');
@@ -2911,8 +3496,10 @@ begin
   delete from public.tasks t where t.id = any (v_tasks);
   delete from public.workers w
   where w.owner_id = v_user or w.token_id in (select k.id from darkroom.access_tokens k where k.owner_id = v_user);
+  delete from darkroom.queue_room r where r.owner_id = v_user;
   delete from darkroom.access_tokens k where k.owner_id = v_user;
   delete from public.projects p where p.owner_id = v_user;
+  delete from darkroom.uploads u where u.owner_id = v_user;
   delete from public.users u where u.id = v_user;
 
   -- A task keeps one id in all its entries, which nobody can compute: the salt is forgotten.
@@ -3049,6 +3636,87 @@ grant execute on function public.fail_task to worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/func_worker_heartbeat_with_logs.sql
+-- The heartbeat of Headless-Wan2GP, by the name and parameters that it calls: says that a worker is alive and holds all that it runs. Returns
+-- {"success": true, "worker_id", "requeued"}. A worker that is not known is made known, as by its first claim. While heartbeats come, one every 20 s, its tasks
+-- are held for 90 s of silence. status_param 'crashed' says that its process is gone: what it held is queued again at once.
+--
+-- Of the log the newest ten errors are kept, cut, in workers.info; the rest is not stored, and neither are rows after the hundredth. Nothing in a log is an error here.
+-- Raises TD003 (a name out of bounds, or a token with too many workers), TD041. Writes workers, and for 'crashed' the tasks it held.
+create or replace function public.func_worker_heartbeat_with_logs(
+  worker_id_param text, vram_total_mb_param numeric default null, vram_used_mb_param numeric default null, logs_param jsonb default null,
+  status_param text default 'active')
+returns jsonb
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_id text := darkroom.meet_worker(worker_id_param);
+  v_logs jsonb := case when jsonb_typeof(logs_param) = 'array' then logs_param else '[]' end;
+  v_errors jsonb;
+  v_requeued integer := 0;
+begin
+  select jsonb_agg(jsonb_build_object('timestamp', left(l.row ->> 'timestamp', 40), 'task_id', left(l.row ->> 'task_id', 100),
+                                      'message', left(l.row ->> 'message', 500)) order by l.place desc)
+  into v_errors
+  from (select e.* from jsonb_array_elements(v_logs) with ordinality as e (row, place)
+        where e.place <= 100 and upper(e.row ->> 'level') in ('ERROR', 'CRITICAL') order by e.place desc limit 10) l;
+
+  update public.workers w
+  set last_heartbeat = clock_timestamp(), running = null, lease_timeout = least(w.lease_timeout, interval '90 seconds'),
+      info = case when jsonb_typeof(w.info) = 'object' then w.info else '{}' end
+        || jsonb_build_object('vram_total_mb', vram_total_mb_param, 'vram_used_mb', vram_used_mb_param, 'status', left(status_param, 40))
+        || case when v_errors is null then '{}' else jsonb_build_object('errors', v_errors) end
+        || case when w.lease_timeout > interval '90 seconds' then '{"silent_lease": true}'::jsonb else '{}' end
+  where w.id = v_id;
+  if status_param = 'crashed' then
+    v_requeued := darkroom.lose_tasks(v_id, format('Worker %s crashed.', worker_id_param));
+  end if;
+  return jsonb_build_object('success', true, 'worker_id', worker_id_param, 'requeued', v_requeued);
+end
+$$;
+comment on function public.func_worker_heartbeat_with_logs is 'The heartbeat of Headless-Wan2GP.';
+revoke all on function public.func_worker_heartbeat_with_logs from public;
+grant execute on function public.func_worker_heartbeat_with_logs to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/get_completed_segments.sql
+-- The finished segments of a run, [{"segment_index", "output_location"}] in the order of their creation, of the trees in which the caller runs a task:
+-- the stitch, a segment or the orchestrator. Empty when there is none. project_id narrows it further. Raises TD001 (no run), TD041.
+create or replace function public.get_completed_segments(run_id text, project_id uuid default null)
+returns jsonb
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_token uuid := darkroom.caller_token();
+  v_owner uuid := darkroom.caller_owner();
+begin
+  if get_completed_segments.run_id is null then
+    raise exception 'Missing required fields' using errcode = 'TD001', detail = 'run_id is missing.';
+  end if;
+  return (
+    with trees as (
+      select distinct coalesce(t.orchestrator_task_id, t.id) as id from public.tasks t
+      where t.status = 'In Progress' and (v_owner is null or t.owner_id = v_owner)
+        and (v_token is null or t.worker_id in (select w.id from public.workers w where w.token_id = v_token))
+    )
+    select coalesce(jsonb_agg(jsonb_build_object('segment_index', s.params -> 'segment_index', 'output_location', s.output_location)
+                              order by s.created_at, s.job_no), '[]')
+    from trees r join public.tasks s on s.orchestrator_task_id = r.id
+    where s.task_type = 'travel_segment' and s.status = 'Complete' and s.params ->> 'orchestrator_run_id' = get_completed_segments.run_id
+      and (get_completed_segments.project_id is null or s.project_id = get_completed_segments.project_id));
+end
+$$;
+comment on function public.get_completed_segments is 'Finished segments of a run that the caller works on.';
+revoke all on function public.get_completed_segments from public;
+grant execute on function public.get_completed_segments to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/get_credits.sql
 -- The account of a user, by default the caller's: balance, what running tasks hold of it, and what is available. Zeros when nothing was ever granted.
 -- Raises TD025 (no such user, or not the caller), TD040.
@@ -3105,6 +3773,55 @@ grant execute on function public.get_dependency_outputs to worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/get_orchestrator_children.sql
+-- The tasks of an orchestrator's tree, oldest first: {"tasks": [{"id", "task_type", "status", "params", "output_location", "dependant_on"}]}. A failed one says why in
+-- output_location. Raises TD021 (no task that the caller knows of), TD041.
+create or replace function public.get_orchestrator_children(orchestrator_task_id uuid)
+returns jsonb
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_task public.tasks := darkroom.known_task(get_orchestrator_children.orchestrator_task_id);
+begin
+  return jsonb_build_object('tasks', (
+    select coalesce(jsonb_agg(jsonb_build_object(
+      'id', c.id, 'task_type', c.task_type, 'status', c.status, 'params', c.params, 'dependant_on', c.dependant_on,
+      'output_location', coalesce(c.output_location, case when c.status = 'Failed' then c.error_message end)) order by c.created_at, c.job_no), '[]')
+    from public.tasks c where c.orchestrator_task_id = v_task.id));
+end
+$$;
+comment on function public.get_orchestrator_children is 'The tasks of an orchestrator''s tree.';
+revoke all on function public.get_orchestrator_children from public;
+grant execute on function public.get_orchestrator_children to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/get_predecessor_output.sql
+-- What the task made that this one waits for: {"predecessor_id", "output_location", "status"}; null when it waits for none. Of several it is the first, and all
+-- stand in "predecessors". Raises TD021 (no task that the caller knows of), TD041.
+create or replace function public.get_predecessor_output(task_id uuid)
+returns jsonb
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_task public.tasks := darkroom.known_task(get_predecessor_output.task_id);
+  v_list jsonb;
+begin
+  select jsonb_agg(jsonb_build_object('predecessor_id', t.id, 'output_location', t.output_location, 'status', t.status) order by d.place) into v_list
+  from unnest(v_task.dependant_on) with ordinality as d (id, place) join public.tasks t on t.id = d.id;
+  return v_list -> 0 || case when jsonb_array_length(v_list) > 1 then jsonb_build_object('predecessors', v_list) else '{}' end;
+end
+$$;
+comment on function public.get_predecessor_output is 'Output of the task that a task waits for.';
+revoke all on function public.get_predecessor_output from public;
+grant execute on function public.get_predecessor_output to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/get_task.sql
 -- One task. Raises TD021 (no such task of the caller's), TD040.
 create or replace function public.get_task(task_id uuid)
@@ -3126,6 +3843,48 @@ $$;
 comment on function public.get_task is 'One task.';
 revoke all on function public.get_task from public;
 grant execute on function public.get_task to authenticated, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/get_task_output.sql
+-- {"status", "output_location", "params", "dependant_on"} of a task; a failed one says why in output_location.
+-- Raises TD021 (no task that the caller knows of), TD041.
+create or replace function public.get_task_output(task_id uuid)
+returns jsonb
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_task public.tasks := darkroom.known_task(get_task_output.task_id);
+begin
+  return jsonb_build_object('status', v_task.status, 'params', v_task.params, 'dependant_on', v_task.dependant_on,
+    'output_location', coalesce(v_task.output_location, case when v_task.status = 'Failed' then v_task.error_message end));
+end
+$$;
+comment on function public.get_task_output is 'Status, output and params of a task.';
+revoke all on function public.get_task_output from public;
+grant execute on function public.get_task_output to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/get_task_status.sql
+-- {"status"} of a task. Raises TD021 (no task that the caller knows of), TD041.
+create or replace function public.get_task_status(task_id uuid)
+returns jsonb
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_task public.tasks := darkroom.known_task(get_task_status.task_id);
+begin
+  return jsonb_build_object('status', v_task.status);
+end
+$$;
+comment on function public.get_task_status is 'Status of a task.';
+revoke all on function public.get_task_status from public;
+grant execute on function public.get_task_status to worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3218,11 +3977,12 @@ begin
   )
   update public.tasks t set progress = m.progress, updated_at = clock_timestamp() from mine m where t.id = m.id;
 
-  -- Of tasks that this worker never held it learns nothing: they are lost, whether they exist or not.
+  -- With a token, a worker learns nothing of tasks that it never held: they are lost, whether they exist or not.
   return query
   select s.id, s.attempt,
-    case when t.status in ('Complete', 'Failed', 'Cancelled') and t.attempt = s.attempt and exists (
-           select from public.task_attempts a where a.task_id = t.id and a.attempt = t.attempt and a.worker_id = v_worker)
+    case when t.status in ('Complete', 'Failed', 'Cancelled') and t.attempt = s.attempt and (
+           darkroom.caller_token() is null or exists (
+             select from public.task_attempts a where a.task_id = t.id and a.attempt = t.attempt and a.worker_id = v_worker))
          then 'cancelled' else 'lost' end
   from (select darkroom.as_uuid(r -> 'task_id') as id, (r ->> 'attempt')::integer as attempt from jsonb_array_elements(running) r) s
   left join public.tasks t on t.id = s.id
@@ -3468,8 +4228,6 @@ declare
   v_id text := register_worker.worker_id;
   v_lease interval := coalesce(register_worker.lease_timeout, interval '30 minutes');
   v_worker public.workers;
-  v_held record;
-  v_task public.tasks;
   v_unknown text;
 begin
   if length(coalesce(register_worker.worker_id, '')) not between 1 and 200
@@ -3519,17 +4277,7 @@ begin
     return v_worker;
   end if;
 
-  for v_held in
-    select t.owner_id, t.id from public.tasks t
-    where t.worker_id = v_id and t.status = 'In Progress' order by t.owner_id, t.id
-  loop
-    perform darkroom.lock_owner(v_held.owner_id);
-    select t.* into v_task from public.tasks t
-    where t.id = v_held.id and t.status = 'In Progress' and t.worker_id = v_id for update;
-    if found and not darkroom.has_live_children(v_task.id) then
-      perform darkroom.requeue_task(v_task, 'lost', format('Worker %s started anew and lost it.', v_task.worker_id));
-    end if;
-  end loop;
+  perform darkroom.lose_tasks(v_id, format('Worker %s started anew and lost it.', v_id));
   return v_worker;
 end
 $$;
@@ -3830,6 +4578,57 @@ grant execute on function public.sweep_tasks to worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/task_counts.sql
+-- How much there is to do for the caller, as {"totals": {"queued_only", "eligible_queued", "active_only"}}: tasks that stand in line, those of them that could be
+-- claimed now, and those that the caller's workers run. Read from the indexes of the queue and bounded, so that an idle worker may ask at
+-- every poll: each number ends at 1000, eligible_queued looks at 16 tasks of a kind at most (the windows of the queue), and tasks that
+-- wait for others or for a retry are not counted. eligible_queued is above zero whenever something can be claimed. Raises TD041.
+create or replace function public.task_counts()
+returns jsonb
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+declare
+  c_most constant integer := 1000;
+  v_token uuid := darkroom.caller_token();
+  v_owner uuid := darkroom.caller_owner();
+  v_mark timestamptz := timestamptz 'epoch' + (select m.last_value from darkroom.ready_mark m) * interval '1 microsecond';
+  v_eligible bigint;
+  v_others bigint;
+  v_active bigint;
+begin
+  if v_owner is not null then
+    select count(*) filter (where not r.parked), count(*) filter (where r.parked) into v_eligible, v_others
+    from (select q.parked from darkroom.task_ready q where q.owner_id = v_owner limit c_most) r;
+    v_others := v_others + (select count(*) from (select from darkroom.task_backlog b where b.owner_id = v_owner limit c_most) b);
+  else
+    select count(*) into v_eligible
+    from (select from public.task_types ty cross join lateral (
+            select from darkroom.task_ready r where r.task_type = ty.name and not r.parked and r.created_at >= v_mark limit c_most) r
+          limit c_most) e;
+    v_others := (select count(*) from (select from darkroom.task_ready r where r.parked limit c_most) p)
+      + (select count(*) from (select from darkroom.task_backlog b limit c_most) b);
+  end if;
+
+  select count(*) into v_active
+  from (select from public.tasks t
+        where t.status = 'In Progress' and (v_owner is null or t.owner_id = v_owner)
+          and (v_token is null or t.worker_id in (select w.id from public.workers w where w.token_id = v_token))
+        limit c_most) a;
+  return jsonb_build_object('totals', jsonb_build_object('queued_only', least(v_eligible + v_others, c_most), 'eligible_queued', v_eligible,
+                                                         'active_only', v_active));
+end
+$$;
+comment on function public.task_counts is 'How much there is to do, bounded.';
+revoke all on function public.task_counts from public;
+grant execute on function public.task_counts to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/tick_ready_mark.sql
 -- Moves the mark where claims start reading: up to the oldest row they can see, and at least 3 s behind now. To be called about every
 -- 50 ms while claims happen (whole = false: from the mark upward), and every 2 s from the start (whole = true), which also mends a
@@ -3868,6 +4667,145 @@ $$;
 comment on function public.tick_ready_mark is 'Moves the mark where claims start reading.';
 revoke all on function public.tick_ready_mark from public;
 grant execute on function public.tick_ready_mark to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/update_shot_pair_prompts.sql
+-- Keeps the prompts that a worker wrote for the pairs of pictures of a shot, in the metadata of the task that it holds: {"enhanced_prompts": {"shot_id", "prompts"}}.
+-- Returns {"success": true}. Raises TD003 (no list of up to 200 texts or 32 kB), TD021, TD024 (the shot is not of the task's project), TD031 and TD032 (the
+-- caller does not hold the task).
+create or replace function public.update_shot_pair_prompts(task_id uuid, shot_id uuid, enhanced_prompts jsonb)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_task public.tasks;
+begin
+  if jsonb_typeof(enhanced_prompts) is distinct from 'array' or octet_length(enhanced_prompts::text) > 32768 or jsonb_array_length(enhanced_prompts) > 200 then
+    raise exception 'Invalid params' using errcode = 'TD003', detail = 'enhanced_prompts must be a list of up to 200 texts, 32 kB in all.';
+  end if;
+  v_task := darkroom.lock_held_task(update_shot_pair_prompts.task_id, null, null);
+  if not exists (select from public.shots s where s.id = update_shot_pair_prompts.shot_id and s.project_id = v_task.project_id) then
+    raise exception 'Shot not found' using errcode = 'TD024', detail = format('There is no shot %s.', update_shot_pair_prompts.shot_id);
+  end if;
+  update public.tasks t
+  set metadata = t.metadata || jsonb_build_object('enhanced_prompts',
+        jsonb_build_object('shot_id', update_shot_pair_prompts.shot_id, 'prompts', update_shot_pair_prompts.enhanced_prompts)),
+      updated_at = clock_timestamp()
+  where t.id = v_task.id;
+  return jsonb_build_object('success', true);
+end
+$$;
+comment on function public.update_shot_pair_prompts is 'Keeps the prompts that a worker wrote for a shot''s pairs.';
+revoke all on function public.update_shot_pair_prompts from public;
+grant execute on function public.update_shot_pair_prompts to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/update_task_status.sql
+-- What a worker says of a task that it holds, as Headless-Wan2GP says it: with neither worker nor attempt, the token tells whose it is. Returns
+-- {"success": true, "changed", "task_id", "status"}.
+--
+-- status 'In Progress': output_location is a progress text, which goes to progress.message; the worker counts as heard from.
+-- 'Failed': output_location (or error_details) is the reason. A reason that is a passing fault of the connection to us
+-- ([EDGE_FAIL:<function>:5XX_TRANSIENT], HTTP_500, TIMEOUT, NETWORK) queues the task again while attempts are left.
+-- 'Queued': queues it again, counted as a failed attempt: Failed when they are used up. An orchestrator whose tree runs stays as it is.
+-- 'Complete': complete_task. 'Cancelled': cancel_task.
+--
+-- Whoever does not hold the task (any more) changes nothing with all but 'Complete', and is told "changed": false: such reports follow a
+-- completion that was refused. 'Complete' for a task that is Complete changes nothing either, whatever its output.
+-- Raises TD003 (no such status), TD021 (no task that the caller knows of), and for 'Complete' what complete_task raises. Writes what the
+-- functions named write.
+create or replace function public.update_task_status(
+  task_id uuid, status text, output_location text default null, thumbnail_url text default null, error_details text default null)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  c_passing constant text := '\[EDGE_FAIL:[^]]*:(5XX_TRANSIENT|HTTP_5[0-9][0-9]|TIMEOUT|NETWORK)\]';
+  v_text text := nullif(btrim(coalesce(update_task_status.error_details, update_task_status.output_location)), '');
+  v_before public.tasks;
+  v_task public.tasks;
+  v_child public.tasks;
+begin
+  if update_task_status.status is null or update_task_status.status not in ('Queued', 'In Progress', 'Complete', 'Failed', 'Cancelled') then
+    raise exception 'Invalid params' using errcode = 'TD003',
+      detail = 'status must be Queued, In Progress, Complete, Failed or Cancelled.';
+  end if;
+  v_before := darkroom.known_task(update_task_status.task_id);
+  -- A worker's row is locked before its tasks' owners, here as in register_worker.
+  if darkroom.holds_task(v_before, false) then
+    update public.workers w set last_heartbeat = clock_timestamp() where w.id = v_before.worker_id;
+  end if;
+  perform darkroom.lock_owner(v_before.owner_id);
+  select t.* into v_before from public.tasks t where t.id = v_before.id for update;
+  v_task := v_before;
+
+  if update_task_status.status = 'Complete' then
+    if v_before.status <> 'Complete' then
+      v_task := public.complete_task(v_before.id, update_task_status.output_location, thumbnail_url => update_task_status.thumbnail_url);
+    end if;
+  elsif update_task_status.status = 'Cancelled' then
+    if v_before.status = 'Queued' and darkroom.holds_task(v_before, true) or darkroom.holds_task(v_before, false)
+       or v_before.status in ('Queued', 'In Progress')
+          and exists (select from public.tasks o where o.id = v_before.orchestrator_task_id and darkroom.holds_task(o, false)) then
+      perform darkroom.close_tasks(v_before.owner_id, v_before.id, 'Cancelled', left(coalesce(v_text, 'Cancelled.'), 4000), 'cancelled');
+    end if;
+  elsif not darkroom.holds_task(v_before, false) then
+    null;
+  elsif update_task_status.status = 'Failed' then
+    v_task := public.fail_task(v_before.id, v_text, retryable => coalesce(v_text ~ c_passing, false));
+  elsif update_task_status.status = 'Queued' then
+    if not darkroom.has_live_children(v_before.id) then
+      v_task := public.fail_task(v_before.id, v_text, retryable => true);
+    end if;
+  elsif v_text is not null then
+    update public.tasks t
+    set progress = coalesce(t.progress, '{}') || jsonb_build_object('message', left(v_text, 1000)), updated_at = clock_timestamp()
+    where t.id = v_before.id;
+    -- Its tree may have been done before it said that it had made it.
+    select c.* into v_child from public.tasks c
+    where c.orchestrator_task_id = v_before.id and c.status = 'Complete' order by c.completed_at desc limit 1;
+    if found then
+      perform darkroom.finish_orchestrator(v_child);
+    end if;
+  end if;
+
+  select t.* into v_task from public.tasks t where t.id = v_before.id;
+  return jsonb_build_object('success', true, 'changed', v_task is distinct from v_before, 'task_id', v_task.id, 'status', v_task.status);
+end
+$$;
+comment on function public.update_task_status is 'What a worker says of a task that it holds, by the token alone.';
+revoke all on function public.update_task_status from public;
+grant execute on function public.update_task_status to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/update_worker_model.sql
+-- Notes in workers.info which model a worker has loaded; one that is not known is made known. Returns {"success": true}.
+-- Raises TD003 (a name out of bounds, or a token with too many workers), TD041.
+create or replace function public.update_worker_model(worker_id text, model text)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_id text := darkroom.meet_worker(update_worker_model.worker_id);
+begin
+  update public.workers w
+  set info = case when jsonb_typeof(w.info) = 'object' then w.info else '{}' end || jsonb_build_object('model', left(update_worker_model.model, 200))
+  where w.id = v_id;
+  return jsonb_build_object('success', true);
+end
+$$;
+comment on function public.update_worker_model is 'Notes which model a worker has loaded.';
+revoke all on function public.update_worker_model from public;
+grant execute on function public.update_worker_model to worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -4008,7 +4946,23 @@ drop view public.invariant_violations;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function public.update_worker_model(text,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.update_task_status(uuid,text,text,text,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.update_shot_pair_prompts(uuid,uuid,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function public.tick_ready_mark(boolean);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.task_counts();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -4080,7 +5034,23 @@ drop function public.grant_credits(uuid,numeric,text,text);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function public.get_task_status(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.get_task_output(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function public.get_task(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.get_predecessor_output(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.get_orchestrator_children(uuid);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -4089,6 +5059,14 @@ drop function public.get_dependency_outputs(uuid);
 
 -- +goose StatementBegin
 drop function public.get_credits(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.get_completed_segments(text,uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.func_worker_heartbeat_with_logs(text,numeric,numeric,jsonb,text);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -4152,6 +5130,14 @@ drop function public.claim_next_task(text);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function public.claim_for_silent_worker(text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.check_completion(uuid,text[]);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function public.cancel_task(uuid,text);
 -- +goose StatementEnd
 
@@ -4193,6 +5179,10 @@ drop function darkroom.session_idle();
 
 -- +goose StatementBegin
 drop function darkroom.ring_event_bell();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.revive_task(uuid);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -4252,7 +5242,15 @@ drop function darkroom.notify_workers(bigint);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.meet_worker(text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.lower_ready_mark(timestamp with time zone);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.lose_tasks(text,text);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -4276,7 +5274,15 @@ drop function darkroom.lease_end(public.tasks,public.workers);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.known_task(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.insert_generation(public.tasks,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.holds_task(public.tasks,boolean);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -4344,6 +5350,10 @@ drop function darkroom.check_params(public.task_types,jsonb);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.check_output(public.tasks,text,integer);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.caller_worker(text);
 -- +goose StatementEnd
 
@@ -4369,6 +5379,14 @@ drop function darkroom.append_ledger(uuid,text,numeric,uuid,integer,text,text);
 
 -- +goose StatementBegin
 drop function darkroom.account(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.worker_id(text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.uncounted_uploads(text[]);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -4404,7 +5422,15 @@ drop function auth.role();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function auth.note_worker(text,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function auth.login_fault();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.lapsed_uploads();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -4416,6 +5442,18 @@ drop function auth.identify_token(bytea);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function auth.holds_attempt(uuid,uuid,integer);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.give_back_task(uuid,text,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.finish_upload(text,uuid,bigint,text,text,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function auth.end_sessions(uuid,uuid,text);
 -- +goose StatementEnd
 
@@ -4424,11 +5462,27 @@ drop function auth.drop_full_buckets(integer);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function auth.drop_child(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.describe_uploads(text[]);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.describe_api();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function auth.credentials_of(text,uuid);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
 drop function auth.change_account(uuid,uuid,text,text,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.begin_upload(text,bigint,bigint,interval);
 -- +goose StatementEnd
 
 -- +goose StatementBegin

@@ -63,6 +63,8 @@ grant select on public.tasks, public.workers to worker;
 -- The service reads everything. What has rules of its own it changes by the functions.
 grant usage on schema darkroom to service_role;
 grant select on all tables in schema public, darkroom to service_role;
+revoke select on darkroom.access_tokens from service_role;
+grant update (storage_quota) on public.users to service_role;
 revoke select on darkroom.access_tokens, darkroom.credentials, darkroom.sessions, darkroom.refresh_tokens from service_role;
 grant insert (id, owner_id, name), update (name), delete on public.projects to service_role;
 grant insert (id, project_id, name), update (name), delete on public.shots to service_role;

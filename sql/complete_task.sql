@@ -2,9 +2,12 @@
 -- create_generation_on_task_complete), what waited for it, its orchestrator, the events. Returns the task.
 --
 -- worker_id and attempt are the fence, as the claim gave them. Without them the present holder is meant: only for callers that
--- cannot know them. A repeat by the same attempt answers as the first did and changes nothing.
--- With a token, an output in our own storage must lie in the folder of the task's owner. Raises TD003 (metadata is no object), TD006 (no output_location), TD021 (no such task), TD031 (lease
--- lost) and TD032 (it has ended otherwise), TD041 (somebody else's file). Writes tasks, task_attempts, credit_ledger, generations, shot_generations, the queue.
+-- cannot know them. If the task was queued again and nobody has it, that is who held it last: its late result counts, as an attempt of its own.
+-- A repeat by the same attempt answers as the first did and changes nothing.
+-- With a token, or without the fence, an output in our own storage must be the task's: see darkroom.check_output. metadata is added to what is there.
+-- Raises TD003 (metadata is no object), TD006 (no output_location), TD010 (a late result that the owner cannot pay any more), TD021 (no such
+-- task), TD031 (lease lost) and TD032 (it has ended otherwise), TD041 (somebody else's file).
+-- Writes tasks, task_attempts, credit_ledger, generations, shot_generations, the queue.
 create or replace function public.complete_task(
   task_id uuid, output_location text, worker_id text default null, attempt integer default null,
   metadata jsonb default '{}', thumbnail_url text default null)
@@ -16,7 +19,9 @@ as $$
 declare
   v_before public.tasks;
   v_task public.tasks;
-  v_ours constant text := '/storage/v1/object/public/image_uploads/';
+  c_ours constant text := '/storage/v1/object/public/image_uploads/';
+  v_unfenced boolean := complete_task.worker_id is null and complete_task.attempt is null;
+  v_revived boolean := false;
   v_url text;
 begin
   -- guard
@@ -29,6 +34,9 @@ begin
   end if;
 
   -- lock
+  if v_unfenced then
+    v_revived := darkroom.revive_task(complete_task.task_id);
+  end if;
   v_before := darkroom.lock_held_task(complete_task.task_id, complete_task.worker_id, complete_task.attempt, 'complete');
   if v_before.status <> 'In Progress' then
     if complete_task.attempt is null and v_before.output_location is distinct from complete_task.output_location then
@@ -39,16 +47,15 @@ begin
   end if;
 
   foreach v_url in array array[complete_task.output_location, complete_task.thumbnail_url] loop
-    if strpos(v_url, v_ours) > 0 and darkroom.caller_token() is not null
-       and not starts_with(substr(v_url, strpos(v_url, v_ours) + length(v_ours)), v_before.owner_id || '/') then
-      raise exception 'Not allowed' using errcode = 'TD041', detail = 'The output lies in somebody else''s folder.';
+    if strpos(v_url, c_ours) > 0 and (v_unfenced or darkroom.caller_token() is not null) then
+      perform darkroom.check_output(v_before, v_url, v_before.attempt - v_revived::integer);
     end if;
   end loop;
 
   -- write
   update public.tasks t
   set status = 'Complete', output_location = complete_task.output_location, thumbnail_url = complete_task.thumbnail_url,
-      metadata = coalesce(complete_task.metadata, '{}'), error_message = null, completed_at = clock_timestamp(), updated_at = clock_timestamp()
+      metadata = t.metadata || coalesce(complete_task.metadata, '{}'), error_message = null, completed_at = clock_timestamp(), updated_at = clock_timestamp()
   where t.id = v_before.id
   returning t.* into v_task;
   perform darkroom.end_attempt(v_before, 'complete');

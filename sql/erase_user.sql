@@ -66,8 +66,10 @@ begin
   delete from public.tasks t where t.id = any (v_tasks);
   delete from public.workers w
   where w.owner_id = v_user or w.token_id in (select k.id from darkroom.access_tokens k where k.owner_id = v_user);
+  delete from darkroom.queue_room r where r.owner_id = v_user;
   delete from darkroom.access_tokens k where k.owner_id = v_user;
   delete from public.projects p where p.owner_id = v_user;
+  delete from darkroom.uploads u where u.owner_id = v_user;
   delete from public.users u where u.id = v_user;
 
   -- A task keeps one id in all its entries, which nobody can compute: the salt is forgotten.

@@ -43,11 +43,12 @@ begin
   )
   update public.tasks t set progress = m.progress, updated_at = clock_timestamp() from mine m where t.id = m.id;
 
-  -- Of tasks that this worker never held it learns nothing: they are lost, whether they exist or not.
+  -- With a token, a worker learns nothing of tasks that it never held: they are lost, whether they exist or not.
   return query
   select s.id, s.attempt,
-    case when t.status in ('Complete', 'Failed', 'Cancelled') and t.attempt = s.attempt and exists (
-           select from public.task_attempts a where a.task_id = t.id and a.attempt = t.attempt and a.worker_id = v_worker)
+    case when t.status in ('Complete', 'Failed', 'Cancelled') and t.attempt = s.attempt and (
+           darkroom.caller_token() is null or exists (
+             select from public.task_attempts a where a.task_id = t.id and a.attempt = t.attempt and a.worker_id = v_worker))
          then 'cancelled' else 'lost' end
   from (select darkroom.as_uuid(r -> 'task_id') as id, (r ->> 'attempt')::integer as attempt from jsonb_array_elements(running) r) s
   left join public.tasks t on t.id = s.id

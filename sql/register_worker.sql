@@ -22,8 +22,6 @@ declare
   v_id text := register_worker.worker_id;
   v_lease interval := coalesce(register_worker.lease_timeout, interval '30 minutes');
   v_worker public.workers;
-  v_held record;
-  v_task public.tasks;
   v_unknown text;
 begin
   if length(coalesce(register_worker.worker_id, '')) not between 1 and 200
@@ -73,17 +71,7 @@ begin
     return v_worker;
   end if;
 
-  for v_held in
-    select t.owner_id, t.id from public.tasks t
-    where t.worker_id = v_id and t.status = 'In Progress' order by t.owner_id, t.id
-  loop
-    perform darkroom.lock_owner(v_held.owner_id);
-    select t.* into v_task from public.tasks t
-    where t.id = v_held.id and t.status = 'In Progress' and t.worker_id = v_id for update;
-    if found and not darkroom.has_live_children(v_task.id) then
-      perform darkroom.requeue_task(v_task, 'lost', format('Worker %s started anew and lost it.', v_task.worker_id));
-    end if;
-  end loop;
+  perform darkroom.lose_tasks(v_id, format('Worker %s started anew and lost it.', v_id));
   return v_worker;
 end
 $$;

@@ -287,6 +287,29 @@ CREATE INDEX task_ready_parked ON darkroom.task_ready USING btree (owner_id, cos
 CREATE INDEX task_ready_pick ON darkroom.task_ready USING btree (task_type, created_at, job_no) WHERE (NOT parked);
 comment on column darkroom.task_ready.parked is 'The owner cannot pay for this lane now; the claim does not see it.';
 grant select on darkroom.task_ready to service_role;
+create table darkroom.uploads (
+  key text not null,
+  owner_id uuid,
+  bytes bigint,
+  content_type text,
+  cache_control text,
+  metadata jsonb,
+  created_at timestamp with time zone default clock_timestamp() not null,
+  updated_at timestamp with time zone default clock_timestamp() not null,
+  reservation uuid,
+  reserved bigint,
+  reserved_until timestamp with time zone,
+  constraint a_reservation_is_whole CHECK ((((reservation IS NULL) = (reserved IS NULL)) AND ((reservation IS NULL) = (reserved_until IS NULL)))),
+  constraint a_row_has_an_object_or_a_reservation CHECK (((bytes IS NOT NULL) OR (reservation IS NOT NULL))),
+  constraint uploads_owner_id_fkey FOREIGN KEY (owner_id) REFERENCES public.users(id),
+  constraint uploads_pkey PRIMARY KEY (key)
+);
+CREATE INDEX uploads_by_owner ON darkroom.uploads USING btree (owner_id);
+CREATE INDEX uploads_reserved ON darkroom.uploads USING btree (reserved_until) WHERE (reserved_until IS NOT NULL);
+comment on column darkroom.uploads.bytes is 'What is stored; null: nothing yet.';
+comment on column darkroom.uploads.cache_control is 'As the header has it; null: the gateway''s own.';
+comment on column darkroom.uploads.owner_id is 'The user whose id is the first part of the key; null where it is no id.';
+grant select on darkroom.uploads to service_role;
 create table public.credit_ledger (
   owner_id uuid not null,
   seq bigint not null,
@@ -618,7 +641,9 @@ grant select on public.tools to anon, authenticated, service_role, worker;
 create table public.users (
   id uuid default gen_random_uuid() not null,
   email text,
+  storage_quota bigint default '10737418240'::bigint,
   created_at timestamp with time zone default clock_timestamp() not null,
+  constraint a_quota_is_not_negative CHECK ((storage_quota >= 0)),
   constraint users_pkey PRIMARY KEY (id)
 );
 CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON public.users FOR EACH ROW EXECUTE FUNCTION darkroom.audit_change('users', 'id', 'id');
@@ -627,6 +652,8 @@ create policy internal on public.users as permissive for all to current_user usi
 create policy own on public.users as permissive for select to authenticated using (id = ( SELECT auth.uid() AS uid));
 create policy service on public.users as permissive for all to service_role using true with check true;
 comment on table public.users is 'Who owns projects and credits. The id is the `sub` of their tokens.';
+comment on column public.users.storage_quota is 'Bytes that their uploads may have together; null: as many as they like. What workers make does not count.';
+grant update (storage_quota) on public.users to service_role;
 grant select on public.users to authenticated, service_role;
 create table public.workers (
   id text not null,
@@ -670,20 +697,38 @@ grant select on public.workers to authenticated, service_role, worker;
 --   violation text
 -- function auth.account_of(user_id uuid, session_id uuid DEFAULT NULL::uuid) returns jsonb sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.account_of(uuid,uuid) to authenticator;
+-- function auth.begin_upload(object_key text, least_bytes bigint, most_bytes bigint, lapses_in interval) returns TABLE(reservation uuid, granted bigint) plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.begin_upload(text,bigint,bigint,interval) to authenticator;
 -- function auth.change_account(user_id uuid, session_id uuid, old_hash text DEFAULT NULL::text, new_hash text DEFAULT NULL::text, user_metadata jsonb DEFAULT '{}'::jsonb) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.change_account(uuid,uuid,text,text,jsonb) to authenticator;
 -- function auth.credentials_of(email text DEFAULT NULL::text, user_id uuid DEFAULT NULL::uuid) returns jsonb sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.credentials_of(text,uuid) to authenticator;
+-- function auth.describe_api() returns jsonb sql stable set search_path=pg_catalog, pg_temp
+grant execute on function auth.describe_api() to authenticator;
+-- function auth.describe_uploads(object_keys text[]) returns TABLE(object_key text, content_type text, cache_control text, metadata jsonb, created_at timestamp with time zone, updated_at timestamp with time zone) sql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.describe_uploads(text[]) to authenticator;
+-- function auth.drop_child(task_id uuid) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.drop_child(uuid) to worker;
 -- function auth.drop_full_buckets(max_buckets integer DEFAULT 10000) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.drop_full_buckets(integer) to authenticator;
 -- function auth.end_sessions(user_id uuid, session_id uuid, scope text) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.end_sessions(uuid,uuid,text) to authenticator;
+-- function auth.finish_upload(object_key text, reservation uuid, stored bigint, content_type text DEFAULT NULL::text, cache_control text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.finish_upload(text,uuid,bigint,text,text,jsonb) to authenticator;
+-- function auth.give_back_task(task_id uuid, worker_name text, reason text) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.give_back_task(uuid,text,text) to worker;
+-- function auth.holds_attempt(owner_id uuid, task_id uuid, attempt integer) returns boolean sql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.holds_attempt(uuid,uuid,integer) to worker;
 -- function auth.identify_token(token_hash bytea) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.identify_token(bytea) to authenticator;
 -- function auth.jwt() returns jsonb sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.jwt() to anon, authenticated, service_role, worker;
+-- function auth.lapsed_uploads() returns TABLE(object_key text, reservation uuid) sql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.lapsed_uploads() to authenticator;
 -- function auth.login_fault() returns text sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.login_fault() to authenticator, worker;
+-- function auth.note_worker(worker_name text, note jsonb) returns SETOF public.workers plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.note_worker(text,jsonb) to worker;
 -- function auth.role() returns text sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.role() to anon, authenticated, service_role, worker;
 -- function auth.role_limits() returns TABLE(role_name text, statement_timeout text, lock_timeout text, idle_in_transaction_session_timeout text) sql stable security definer set search_path=pg_catalog, pg_temp
@@ -700,6 +745,10 @@ grant execute on function auth.take_tokens(bytea,double precision,integer,intege
 grant execute on function auth.token_id() to anon, authenticated, service_role, worker;
 -- function auth.uid() returns uuid sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.uid() to anon, authenticated, service_role, worker;
+-- function auth.uncounted_uploads(object_keys text[]) returns SETOF text sql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.uncounted_uploads(text[]) to authenticator;
+-- function auth.worker_id(name text) returns text sql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.worker_id(text) to worker;
 -- function darkroom.account(p_owner uuid) returns public.credit_ledger plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.append_ledger(p_owner uuid, p_kind text, p_amount numeric, p_task uuid DEFAULT NULL::uuid, p_attempt integer DEFAULT NULL::integer, p_idempotency_key text DEFAULT NULL::text, p_note text DEFAULT NULL::text) returns public.credit_ledger plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.as_uuid(p_value jsonb) returns uuid sql immutable set search_path=pg_catalog, pg_temp
@@ -707,8 +756,9 @@ grant execute on function auth.uid() to anon, authenticated, service_role, worke
 -- function darkroom.caller_owner() returns uuid plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.caller_token() returns uuid plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.caller_worker(p_name text) returns text plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.check_output(p_task public.tasks, p_output text, p_attempt integer) returns void plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.check_params(p_type public.task_types, p_params jsonb) returns void plpgsql immutable set search_path=pg_catalog, pg_temp
--- function darkroom.check_queue_room(p_owner uuid, p_job_no bigint, p_refuse boolean) returns void plpgsql volatile set search_path=""
+-- function darkroom.check_queue_room(p_owner uuid, p_job_no bigint, p_refuse boolean) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.check_travel(p_n integer, p_images jsonb, p_frames jsonb, p_overlaps jsonb, p_seed jsonb) returns void plpgsql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.close_tasks(p_owner uuid, p_task uuid, p_status text, p_error text, p_outcome text) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.drop_from_queue(p_task public.tasks) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
@@ -724,13 +774,17 @@ grant execute on function auth.uid() to anon, authenticated, service_role, worke
 -- function darkroom.fold_events(p_data jsonb[]) returns jsonb plpgsql immutable set search_path=pg_catalog, pg_temp
 grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.has_live_children(p_task uuid) returns boolean sql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.holds_task(p_task public.tasks, p_last boolean) returns boolean plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.insert_generation(p_task public.tasks, p_type text) returns uuid plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.known_task(p_task uuid) returns public.tasks plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.lease_end(p_task public.tasks, p_worker public.workers) returns timestamp with time zone sql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.lock_held_task(p_task uuid, p_worker text, p_attempt integer, p_repeat text DEFAULT NULL::text) returns public.tasks plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.lock_owner(p_owner uuid, p_wait boolean DEFAULT true, p_timeout text DEFAULT NULL::text) returns boolean plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.log_generation_error(p_task public.tasks, p_step text, p_sqlstate text, p_message text) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.log_row_change() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+-- function darkroom.lose_tasks(p_worker text, p_error text) returns integer plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.lower_ready_mark(p_created_at timestamp with time zone) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.meet_worker(p_name text) returns text plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.notify_workers(p_cancel_job_no bigint DEFAULT NULL::bigint) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.plain_email(p_email text) returns text sql immutable strict set search_path=pg_catalog, pg_temp
 -- function darkroom.prepare_task() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
@@ -745,6 +799,7 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.remember_deleted_generation() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.requeue_task(p_task public.tasks, p_outcome text, p_error text, p_delay interval DEFAULT NULL::interval) returns public.tasks plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.resolve_task_type(p_tool_id text, p_task_type text) returns public.task_types plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.revive_task(p_task uuid) returns boolean plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.ring_event_bell() returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.session_idle() returns interval sql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.sign_in_account(p_user uuid) returns jsonb sql stable set search_path=pg_catalog, pg_temp
@@ -762,6 +817,10 @@ grant execute on function public.arm_event_bell() to service_role, worker;
 grant execute on function public.calculate_task_cost(text,jsonb,text,jsonb) to anon, authenticated, service_role, worker;
 -- function public.cancel_task(task_id uuid, reason text DEFAULT NULL::text) returns public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.cancel_task(uuid,text) to authenticated, service_role, worker;
+-- function public.check_completion(task_id uuid, storage_paths text[] DEFAULT '{}'::text[]) returns jsonb plpgsql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.check_completion(uuid,text[]) to service_role, worker;
+-- function public.claim_for_silent_worker(worker_id text) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.claim_for_silent_worker(text) to service_role, worker;
 -- function public.claim_next_task(worker_id text) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.claim_next_task(text) to service_role, worker;
 -- function public.claim_next_tasks(worker_id text, max_tasks integer DEFAULT 1, task_types text[] DEFAULT NULL::text[]) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
@@ -791,12 +850,24 @@ grant execute on function public.erase_user(uuid) to service_role;
 grant execute on function public.expand_travel_orchestrator(uuid,text,integer) to service_role, worker;
 -- function public.fail_task(task_id uuid, error_message text, worker_id text DEFAULT NULL::text, attempt integer DEFAULT NULL::integer, retryable boolean DEFAULT false, retry_delay interval DEFAULT NULL::interval) returns public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.fail_task(uuid,text,text,integer,boolean,interval) to service_role, worker;
+-- function public.func_worker_heartbeat_with_logs(worker_id_param text, vram_total_mb_param numeric DEFAULT NULL::numeric, vram_used_mb_param numeric DEFAULT NULL::numeric, logs_param jsonb DEFAULT NULL::jsonb, status_param text DEFAULT 'active'::text) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.func_worker_heartbeat_with_logs(text,numeric,numeric,jsonb,text) to service_role, worker;
+-- function public.get_completed_segments(run_id text, project_id uuid DEFAULT NULL::uuid) returns jsonb plpgsql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.get_completed_segments(text,uuid) to service_role, worker;
 -- function public.get_credits(user_id uuid DEFAULT NULL::uuid) returns public.credit_account plpgsql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.get_credits(uuid) to authenticated, service_role;
 -- function public.get_dependency_outputs(task_id uuid) returns SETOF public.dependency_output plpgsql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.get_dependency_outputs(uuid) to service_role, worker;
+-- function public.get_orchestrator_children(orchestrator_task_id uuid) returns jsonb plpgsql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.get_orchestrator_children(uuid) to service_role, worker;
+-- function public.get_predecessor_output(task_id uuid) returns jsonb plpgsql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.get_predecessor_output(uuid) to service_role, worker;
 -- function public.get_task(task_id uuid) returns public.tasks plpgsql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.get_task(uuid) to authenticated, service_role;
+-- function public.get_task_output(task_id uuid) returns jsonb plpgsql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.get_task_output(uuid) to service_role, worker;
+-- function public.get_task_status(task_id uuid) returns jsonb plpgsql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.get_task_status(uuid) to service_role, worker;
 -- function public.grant_credits(user_id uuid, amount numeric, idempotency_key text DEFAULT NULL::text, note text DEFAULT NULL::text) returns public.credit_ledger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.grant_credits(uuid,numeric,text,text) to service_role;
 -- function public.heartbeat_worker(worker_id text, running jsonb DEFAULT NULL::jsonb, info jsonb DEFAULT NULL::jsonb) returns SETOF public.heartbeat_verdict plpgsql volatile security definer set search_path=pg_catalog, pg_temp
@@ -831,5 +902,13 @@ grant execute on function public.revoke_access_token(uuid) to authenticated, ser
 grant execute on function public.set_queue_limit(integer,uuid) to service_role;
 -- function public.sweep_tasks(max_tasks integer DEFAULT 20000) returns public.sweep_report plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.sweep_tasks(integer) to service_role, worker;
+-- function public.task_counts() returns jsonb plpgsql stable security definer set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
+grant execute on function public.task_counts() to service_role, worker;
 -- function public.tick_ready_mark(whole boolean DEFAULT false) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.tick_ready_mark(boolean) to service_role, worker;
+-- function public.update_shot_pair_prompts(task_id uuid, shot_id uuid, enhanced_prompts jsonb) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.update_shot_pair_prompts(uuid,uuid,jsonb) to service_role, worker;
+-- function public.update_task_status(task_id uuid, status text, output_location text DEFAULT NULL::text, thumbnail_url text DEFAULT NULL::text, error_details text DEFAULT NULL::text) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.update_task_status(uuid,text,text,text,text) to service_role, worker;
+-- function public.update_worker_model(worker_id text, model text) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.update_worker_model(text,text) to service_role, worker;

@@ -34,6 +34,7 @@ const (
 	Unavailable  = "GW011"
 	TooMany      = "GW012"
 	BadUpstream  = "GW013"
+	NotOffered   = "GW030"
 )
 
 // statusClientGone stands in the log for a caller that went away before its answer; nobody receives it.
@@ -58,8 +59,10 @@ func Status(code string) int {
 		return http.StatusConflict
 	case "TD080":
 		return http.StatusGone
-	case TooLarge, "TD004":
+	case TooLarge, "TD004", "TD070":
 		return http.StatusRequestEntityTooLarge
+	case "TD071":
+		return http.StatusLocked
 	case MediaType:
 		return http.StatusUnsupportedMediaType
 	case Range:
@@ -68,6 +71,8 @@ func Status(code string) int {
 		return http.StatusTooManyRequests
 	case BadUpstream:
 		return http.StatusBadGateway
+	case NotOffered:
+		return http.StatusNotImplemented
 	case Unavailable, "25006": // a standby: the primary is elsewhere
 		return http.StatusServiceUnavailable
 	case Internal, "TD050": // the database's settings are wrong, not the request
@@ -143,6 +148,8 @@ func Refuse(code, details string) *Error {
 		return New(code, "Unsupported media type", details, "Send JSON, with `Content-Type: application/json`.")
 	case Range:
 		return New(code, "Range not satisfiable", details, "The header Content-Range has the file's size.")
+	case NotOffered:
+		return New(code, "Not offered", details, "What is offered stands in gateway/README.md.")
 	case Unavailable:
 		return New(code, "Temporarily unavailable", details, "Try again in a few seconds.")
 	case TooMany:
@@ -204,7 +211,7 @@ func isOutage(err error) bool {
 func Codes() []string {
 	return []string{
 		Malformed, MalformedID, Unauthorized, NoRoute, NoFile, Method, TooLarge, MediaType, Range, Internal, Unavailable,
-		TooMany, BadUpstream,
+		TooMany, BadUpstream, NotOffered,
 	}
 }
 

@@ -54,6 +54,20 @@ var functions = map[string]functionProbe{
 	"public.get_dependency_outputs":     {call: "select get_dependency_outputs({waiting})", may: upkeep},
 	"public.expand_travel_orchestrator": {call: "select expand_travel_orchestrator({travel}, {worker}, 1)", may: plus(upkeep, "A's worker")},
 
+	// for workers that name neither themselves nor the attempt
+	"public.claim_for_silent_worker":         {call: "select claim_for_silent_worker(NAME)", may: workersOfAll, scoped: true},
+	"public.func_worker_heartbeat_with_logs": {call: "select func_worker_heartbeat_with_logs({worker}, status_param => 'crashed')", may: plus(upkeep, "A's worker"), scoped: true},
+	"public.update_worker_model":             {call: "select update_worker_model({worker}, '{canary}')", may: plus(upkeep, "A's worker"), scoped: true},
+	"public.update_task_status":              {call: "select update_task_status({running}, 'Failed', '{canary}')", may: plus(upkeep, "A's worker")},
+	"public.update_shot_pair_prompts":        {call: `select update_shot_pair_prompts({running}, {shot}, '["{canary}"]')`, may: plus(upkeep, "A's worker")},
+	"public.check_completion":                {call: "select check_completion({running})", may: plus(upkeep, "A's worker")},
+	"public.get_task_output":                 {call: "select get_task_output({running})", may: plus(upkeep, "A's worker")},
+	"public.get_task_status":                 {call: "select get_task_status({running})::text || '{canary}'", may: plus(upkeep, "A's worker")},
+	"public.get_predecessor_output":          {call: "select coalesce(get_predecessor_output({running})::text, '') || '{canary}'", may: plus(upkeep, "A's worker")},
+	"public.get_orchestrator_children":       {call: "select get_orchestrator_children({travel})::text || '{canary}'", may: plus(upkeep, "A's worker")},
+	"public.get_completed_segments":          {call: "select get_completed_segments('{canary}')", may: plus(upkeep, "A's worker", "B's worker", "worker of nobody"), neutral: true},
+	"public.task_counts":                     {call: "select task_counts()", may: plus(upkeep, "A's worker", "B's worker", "worker of nobody"), neutral: true},
+
 	// for upkeep
 	"public.admit_due_tasks":       {call: "select admit_due_tasks()", may: upkeep, neutral: true},
 	"public.admit_tasks":           {call: "select admit_tasks({a})", may: service, neutral: true},

@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
+
+	"darkroom/gateway/functions"
 )
 
 // requestIDPattern is what a caller's own request id may look like; others are replaced.
@@ -88,7 +90,11 @@ func limits(next echo.HandlerFunc) echo.HandlerFunc {
 		if c.Path() != pathFiles { // a file takes as long as it takes
 			r = r.WithContext(ctx)
 		}
-		r.Body = http.MaxBytesReader(c.Response(), r.Body, maxBodyBytes)
+		most := int64(maxBodyBytes)
+		if c.Path() == functions.Path {
+			most = functions.MaxBytes(c.Param("name"))
+		}
+		r.Body = http.MaxBytesReader(c.Response(), r.Body, most)
 		c.SetRequest(r)
 		// Not every writer has deadlines: a test's recorder has none.
 		if err := http.NewResponseController(c.Response()).SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {

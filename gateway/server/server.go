@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,14 +17,17 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"darkroom/gateway/auth"
+	"darkroom/gateway/functions"
 	"darkroom/gateway/identity"
+	"darkroom/gateway/objects"
 	"darkroom/gateway/problem"
+	"darkroom/gateway/rest"
 	"darkroom/gateway/storage"
 	"darkroom/sql/taskdb"
 )
 
 const (
-	maxBodyBytes   = 2 << 20 // params may have 1 MiB
+	maxBodyBytes   = 2 << 20 // but see functions.MaxBytes
 	maxHeaderBytes = 64 << 10
 	minKeyBytes    = 16
 
@@ -49,6 +53,7 @@ type Config struct {
 	JWTIssuer   string // what a JWT's iss must be; "" for anything
 	JWTAudience string // what a JWT's aud must contain; "" for anything
 	SignUp      bool   // whether anybody may sign up
+	PublicURL   string // where callers find the gateway, such as https://tasks.example.com; "" as each request says
 	Log         *slog.Logger
 	// DrainNotice is how long /readyz says no before new connections are refused, so that a load balancer can look away.
 	DrainNotice time.Duration
@@ -59,8 +64,8 @@ type Server struct {
 	pool     *pgxpool.Pool
 	as       *identity.DB
 	bucket   *storage.Bucket
+	doors    []door
 	verifier *identity.Verifier
-	auth     *auth.Door
 	log      *slog.Logger
 	notice   time.Duration
 	draining atomic.Bool
@@ -115,13 +120,27 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		pool: pool, bucket: bucket, verifier: verifier, auth: signIn, log: config.Log, notice: config.DrainNotice,
+		pool: pool, bucket: bucket, verifier: verifier, log: config.Log, notice: config.DrainNotice,
 	}
 	if s.as, err = identity.New(ctx, pool); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	// Workers upload also where nobody signs in. The signer makes a key of its own of the secret.
+	signer := objects.NewSigner([]byte(cmp.Or(config.JWTSecret, config.ServiceKey)))
+	tables, err := rest.New(ctx, s.as, config.Log)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	s.doors = []door{
+		signIn, tables, functions.New(functions.Config{DB: s.as, Bucket: bucket, Signer: signer, PublicURL: config.PublicURL, Log: config.Log}),
+	}
 	s.echo = s.routes()
 	return s, nil
+}
+
+// door is one surface of the gateway, such as /rest/v1.
+type door interface {
+	Routes(e *echo.Echo)
 }
 
 // Close ends the connections to database and storage. To be called after Serve has returned.
@@ -145,10 +164,9 @@ func (s *Server) routes() *echo.Echo {
 	e.GET(pathFiles, s.file)
 	e.HEAD(pathFiles, s.file)
 
-	s.auth.Routes(e)
-	e.POST("/functions/v1/:name", s.function)
-	e.GET("/tasks/:id", s.getTask)
-	e.GET("/projects/:id/generations", s.listGenerations)
+	for _, d := range s.doors {
+		d.Routes(e)
+	}
 	return e
 }
 

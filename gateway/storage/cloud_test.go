@@ -217,13 +217,15 @@ func TestS3TypesAndCaching(t *testing.T) {
 	if info, err := bucket.Stat(t.Context(), "u/page"); err != nil || info.ContentType != "application/octet-stream" {
 		t.Errorf("Stat = %+v, %v", info, err)
 	}
-	put(t, bucket, "u/a.png", pngBytes(t))
-	is, err := direct.Attributes(t.Context(), "u/a.png")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if is.ContentType != "image/png" || is.CacheControl != "public, max-age=31536000, immutable" || is.ContentDisposition != "inline" {
-		t.Errorf("stored as %q, %q, %q", is.ContentType, is.CacheControl, is.ContentDisposition)
+	for key, caching := range map[string]string{"u/tasks/a.png": "public, max-age=31536000, immutable", "u/a.png": "public, max-age=3600"} {
+		put(t, bucket, key, pngBytes(t))
+		is, err := direct.Attributes(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if is.ContentType != "image/png" || is.CacheControl != caching || is.ContentDisposition != "inline" {
+			t.Errorf("%s is stored as %q, %q, %q", key, is.ContentType, is.CacheControl, is.ContentDisposition)
+		}
 	}
 }
 

@@ -29,6 +29,9 @@ func (f *folder) write(ctx context.Context, to *blob.Bucket, key string, from *s
 	if err := f.MkdirAll(path.Dir(key), 0o700); err != nil {
 		return err //nolint:wrapcheck // the caller names the object
 	}
+	if there, err := f.Lstat(key); err == nil && !there.Mode().IsRegular() {
+		return syscall.EISDIR // or a link, over which nothing of ours is stored
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	from.failed = cancel

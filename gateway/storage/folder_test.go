@@ -201,3 +201,30 @@ func TestPagesOfAFolderGoOnWhereTheyEnded(t *testing.T) {
 		t.Errorf("%d objects and %d more pages; want %d and 2, in order", len(got), pages, len(want))
 	}
 }
+
+func TestAFileAndAFolderCannotHaveOneName(t *testing.T) {
+	t.Parallel()
+	bucket, folder := setup(t)
+	content := pngBytes(t)
+	put(t, bucket, "u/a/b.png", content)
+	for _, key := range []string{"u/a", "u/a/b.png/c.png"} {
+		_, errPut := bucket.Put(t.Context(), key, bytes.NewReader(content), mebibyte)
+		_, errReplace := bucket.Replace(t.Context(), key, bytes.NewReader(content), mebibyte)
+		if !errors.Is(errPut, storage.ErrInTheWay) || !errors.Is(errReplace, storage.ErrInTheWay) {
+			t.Errorf("%s: %v, %v; want ErrInTheWay", key, errPut, errReplace)
+		}
+	}
+	outside := filepath.Join(t.TempDir(), "secret")
+	if err := errors.Join(os.WriteFile(outside, []byte("secret"), 0o600), os.Symlink(outside, filepath.Join(folder, "u", "link"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bucket.Replace(t.Context(), "u/link", bytes.NewReader(content), mebibyte); err == nil {
+		t.Error("Replace took the place of a link")
+	}
+	if got, err := os.ReadFile(outside); err != nil || string(got) != "secret" {
+		t.Errorf("what the link names was changed: %q, %v", got, err)
+	}
+	if entries, more, err := bucket.List(t.Context(), "u", 10); err != nil || more || len(entries) != 1 || entries[0].Name != "a" {
+		t.Errorf("List = %+v, %v, %v; want the folder a alone", entries, more, err)
+	}
+}

@@ -46,6 +46,13 @@ func OutputFolder(key string) (folder string, ok bool) {
 	return strings.Join(parts[:4], "/"), true
 }
 
+// OfTask says whether a key is "{owner}/tasks" or below it: there workers store, and nothing is ever replaced.
+func OfTask(key string) bool {
+	_, rest, _ := strings.Cut(key, "/")
+	second, _, _ := strings.Cut(rest, "/")
+	return strings.EqualFold(second, "tasks") // case counts for nothing on some file systems
+}
+
 // UploadKey names a file that a user uploaded: "{owner}/uploads/{name}".
 // [CleanKey] and with it every method of [Bucket] refuses a bad name.
 func UploadKey(owner uuid.UUID, name string) string {
@@ -104,12 +111,17 @@ func KeyFromURL(base, address string) (key string, ok bool) {
 	if !ok {
 		return "", false
 	}
+	return KeyFromPath(escaped)
+}
+
+// KeyFromPath takes the key out of the end of an address, as it stands there. It answers false where the key is not one that [CleanKey] takes.
+func KeyFromPath(escaped string) (key string, ok bool) {
 	// Slashes and dots have one spelling, so that no two readers can disagree about where a segment ends.
 	lower := strings.ToLower(escaped)
 	if strings.Contains(lower, "%2f") || strings.Contains(lower, "%2e") {
 		return "", false
 	}
-	key, err = url.PathUnescape(escaped)
+	key, err := url.PathUnescape(escaped)
 	if err != nil {
 		return "", false
 	}

@@ -34,10 +34,36 @@ func MediaType(head []byte) string {
 	return ""
 }
 
-// storable says whether objects may have this media type: what browsers show without running anything in it.
-func storable(mediaType string) bool {
+// UploadType tells from the first bytes of a file, 512 are enough, which of the media types it has that people may upload: those of [MediaType] and
+// image/gif, image/avif, audio/wav and audio/mpeg; else it returns "". All are shown by browsers without running anything in them.
+func UploadType(head []byte) string {
+	if mediaType := MediaType(head); mediaType != "" {
+		return mediaType
+	}
+	if len(head) >= 12 && (string(head[4:12]) == "ftypavif" || string(head[4:12]) == "ftypavis") {
+		return "image/avif"
+	}
+	switch mediaType := http.DetectContentType(head); mediaType {
+	case "image/gif", "audio/mpeg":
+		return mediaType
+	case "audio/wave":
+		return "audio/wav"
+	}
+	return ""
+}
+
+// outputType is [MediaType] less what browsers show only in part.
+func outputType(head []byte) string {
+	if mediaType := MediaType(head); mediaType != "video/quicktime" {
+		return mediaType
+	}
+	return ""
+}
+
+// servable says whether the type is one that UploadType tells.
+func servable(mediaType string) bool {
 	switch mediaType {
-	case "image/png", "image/jpeg", "image/webp", "video/mp4", "video/webm":
+	case "image/png", "image/jpeg", "image/webp", "image/gif", "image/avif", "video/mp4", "video/webm", "video/quicktime", "audio/wav", "audio/mpeg":
 		return true
 	}
 	return false

@@ -22,7 +22,9 @@ var (
 	// ErrNotFound says that there is no object of that key.
 	ErrNotFound = errors.New("no such object")
 	// ErrMediaType says that the bytes are none of the media types that may be stored.
-	ErrMediaType = errors.New("the file is not a PNG, JPEG or WebP image nor an MP4 or WebM video")
+	ErrMediaType = errors.New("the file is not of a type that may be stored here")
+	// ErrInTheWay says that a folder can't hold the key: there is a folder of that name already, or a file where the key needs a folder.
+	ErrInTheWay = errors.New("a file and a folder cannot have one name")
 	// ErrTooLarge says that there were more bytes than allowed.
 	ErrTooLarge = errors.New("the file is too large")
 	// ErrFull says that the disk under a folder has no room left. Nothing was stored.
@@ -39,10 +41,13 @@ const (
 	// abortTimeout is how long a write whose context has ended may still take.
 	abortTimeout = 10 * time.Second
 
+	takenTimeout = time.Second // between a key's refusal and its object's being seen
+
 	unknownType = "application/octet-stream"
 
-	// cacheControl is for services that serve their objects themselves: an object never changes.
-	cacheControl = "public, max-age=31536000, immutable"
+	// For services that serve their objects themselves.
+	cacheForEver = "public, max-age=31536000, immutable"
+	cacheAnHour  = "public, max-age=3600"
 )
 
 // Info describes an object.
@@ -52,7 +57,7 @@ type Info struct {
 	// Size is in bytes.
 	Size int64
 	// ContentType was decided from the bytes when the object was stored, not from what their sender said. [Bucket.Page] leaves it empty. What came
-	// into a bucket by other ways and isn't of a type that Put takes has "application/octet-stream"; a folder has QuickTime too.
+	// into a bucket by other ways and isn't of a type of [UploadType] has "application/octet-stream".
 	ContentType string
 	// ModTime is when it was stored.
 	ModTime time.Time
@@ -82,9 +87,27 @@ func (b *Bucket) Close() error {
 }
 
 // Put stores what it reads until EOF under a key that is free, and returns when that is durable. Readers see the whole
-// object or none; of one that could not be stored nothing stays. Its errors are [ErrKey], [ErrExists], [ErrMediaType], [ErrTooLarge] (more than
-// maxBytes), [ErrFull], those of the reader, and those of the store.
+// object or none; of one that could not be stored nothing stays. Its errors are [ErrKey], [ErrExists], [ErrMediaType] (it takes PNG, JPEG, WebP, MP4
+// and WebM), [ErrTooLarge] (more than maxBytes), [ErrInTheWay], [ErrFull], those of the reader, and those of the store.
 func (b *Bucket) Put(ctx context.Context, key string, r io.Reader, maxBytes int64) (Info, error) {
+	return b.put(ctx, key, r, maxBytes, outputType, true)
+}
+
+// PutUpload is [Bucket.Put] for what came from outside: it takes all types of [UploadType].
+func (b *Bucket) PutUpload(ctx context.Context, key string, r io.Reader, maxBytes int64) (Info, error) {
+	return b.put(ctx, key, r, maxBytes, UploadType, true)
+}
+
+// Replace is [Bucket.PutUpload] under a key that may be taken: then the new object takes the place of the old one, and readers see either whole.
+// A key of a task is refused with [ErrExists]: what is stored there never changes.
+func (b *Bucket) Replace(ctx context.Context, key string, r io.Reader, maxBytes int64) (Info, error) {
+	if OfTask(key) {
+		return Info{}, fmt.Errorf("replace %s: %w", key, ErrExists)
+	}
+	return b.put(ctx, key, r, maxBytes, UploadType, false)
+}
+
+func (b *Bucket) put(ctx context.Context, key string, r io.Reader, maxBytes int64, typeOf func([]byte) string, create bool) (Info, error) {
 	key, err := CleanKey(key)
 	if err != nil {
 		return Info{}, err
@@ -95,15 +118,22 @@ func (b *Bucket) Put(ctx context.Context, key string, r io.Reader, maxBytes int6
 		return Info{}, fmt.Errorf("store %s: read: %w", key, err)
 	}
 	head = head[:n]
-	mediaType := MediaType(head)
-	if !storable(mediaType) {
+	mediaType := typeOf(head)
+	if mediaType == "" {
 		return Info{}, fmt.Errorf("store %s: %w", key, ErrMediaType)
 	}
-	if err := b.write(ctx, key, io.MultiReader(bytes.NewReader(head), r), maxBytes, mediaType); err != nil {
+	options := &blob.WriterOptions{
+		ContentType: mediaType, ContentDisposition: "inline", CacheControl: cacheForEver,
+		IfNotExist: create, BufferSize: partBytes, MaxConcurrency: uploads,
+	}
+	if !OfTask(key) {
+		options.CacheControl = cacheAnHour // it may be replaced
+	}
+	if err := b.write(ctx, key, io.MultiReader(bytes.NewReader(head), r), maxBytes, options); err != nil {
 		err = writeError(err)
 		if errors.Is(err, ErrExists) {
 			// Azure also refuses a key of which it holds unfinished parts, and then our caller must not take the object for stored.
-			if _, missing := b.Stat(context.WithoutCancel(ctx), key); missing != nil {
+			if missing := b.awaitTaken(context.WithoutCancel(ctx), key); missing != nil {
 				return Info{}, fmt.Errorf("store %s: the key is refused as taken: %w", key, missing)
 			}
 		}
@@ -112,11 +142,17 @@ func (b *Bucket) Put(ctx context.Context, key string, r io.Reader, maxBytes int6
 	return b.Stat(context.WithoutCancel(ctx), key)
 }
 
-func (b *Bucket) write(ctx context.Context, key string, r io.Reader, maxBytes int64, mediaType string) error {
-	options := &blob.WriterOptions{
-		ContentType: mediaType, ContentDisposition: "inline", CacheControl: cacheControl,
-		IfNotExist: true, BufferSize: partBytes, MaxConcurrency: uploads,
+// awaitTaken returns nil when there is an object. S3 servers refuse a key a moment before they show who has taken it.
+func (b *Bucket) awaitTaken(ctx context.Context, key string) error {
+	for deadline := time.Now().Add(takenTimeout); ; time.Sleep(takenTimeout / 20) {
+		_, err := b.Stat(ctx, key)
+		if !errors.Is(err, ErrNotFound) || time.Now().After(deadline) {
+			return err
+		}
 	}
+}
+
+func (b *Bucket) write(ctx context.Context, key string, r io.Reader, maxBytes int64, options *blob.WriterOptions) error {
 	if b.folder != nil {
 		return b.folder.write(ctx, b.blob, key, &source{ctx: ctx, r: r, left: maxBytes}, options)
 	}
@@ -142,6 +178,8 @@ func writeError(err error) error {
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return fmt.Errorf("%w: %w", ErrFull, err)
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.EEXIST), errors.Is(err, syscall.ENOTEMPTY):
+		return ErrInTheWay
 	case gcerrors.Code(err) == gcerrors.FailedPrecondition:
 		return ErrExists
 	}
@@ -312,7 +350,7 @@ func (b *Bucket) attributes(ctx context.Context, key string) (Info, error) {
 	if err != nil {
 		return Info{}, fmt.Errorf("read %s: %w", key, readError(err))
 	}
-	if !storable(a.ContentType) {
+	if !servable(a.ContentType) {
 		a.ContentType = unknownType
 	}
 	return Info{Key: key, Size: a.Size, ContentType: a.ContentType, ModTime: a.ModTime.UTC(), ETag: a.ETag}, nil
@@ -336,7 +374,7 @@ func typeOf(r io.ReadSeeker) (string, error) {
 	if _, err := r.Seek(0, io.SeekStart); err != nil {
 		return "", fmt.Errorf("seek: %w", err)
 	}
-	if mediaType := MediaType(head[:n]); mediaType != "" {
+	if mediaType := UploadType(head[:n]); mediaType != "" {
 		return mediaType, nil
 	}
 	return unknownType, nil

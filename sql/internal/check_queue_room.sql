@@ -7,7 +7,7 @@
 create or replace function darkroom.check_queue_room(p_owner uuid, p_job_no bigint, p_refuse boolean)
 returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_room darkroom.queue_room;

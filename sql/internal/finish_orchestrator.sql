@@ -1,6 +1,7 @@
 -- After a child completed: completes its orchestrator when the tree is done, with the output of the stitch. A tree without a
--- stitch is done when all the segments it was priced for are, with the output of the last one. Until then it shows as progress how
--- many of the tree's tasks are done. The caller holds the owner's lock.
+-- stitch is done when all the segments it was priced for are, with the output of the last one, and its worker has said what it made
+-- (progress.message, by update_task_status): before that the stitch may be still to come, from a worker that makes a tree task by task.
+-- Until then it shows as progress how many of the tree's tasks are done. The caller holds the owner's lock.
 create or replace function darkroom.finish_orchestrator(p_child public.tasks)
 returns void
 language plpgsql volatile
@@ -18,7 +19,7 @@ begin
     from public.tasks c where c.orchestrator_task_id = p_child.orchestrator_task_id;
     if v_open then
       update public.tasks t
-      set progress = jsonb_build_object('percent', 100 * v_done / v_all, 'value', v_done, 'max', v_all, 'phase', 'tasks'),
+      set progress = coalesce(t.progress, '{}') || jsonb_build_object('percent', 100 * v_done / v_all, 'value', v_done, 'max', v_all, 'phase', 'tasks'),
           updated_at = clock_timestamp()
       where t.id = p_child.orchestrator_task_id and t.status = 'In Progress';
       return;
@@ -27,7 +28,9 @@ begin
 
   select t.* into v_before from public.tasks t
   where t.id = p_child.orchestrator_task_id and t.status = 'In Progress' for update;
-  if not found or v_done < (v_before.params #>> '{orchestrator_details,num_new_segments_to_generate}')::integer then
+  if not found or v_open is not null and (
+       v_done < (v_before.params #>> '{orchestrator_details,num_new_segments_to_generate}')::integer
+       or not coalesce(v_before.progress ? 'message', false)) then
     return;
   end if;
 

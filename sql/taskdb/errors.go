@@ -40,6 +40,8 @@ var (
 	ErrNotSignedIn         = &Error{Code: "TD040", Message: "Not signed in"}
 	ErrNotAllowed          = &Error{Code: "TD041", Message: "Not allowed"}
 	ErrIsolation           = &Error{Code: "TD050", Message: "Wrong transaction isolation"}
+	ErrStorageQuota        = &Error{Code: "TD070", Message: "Storage quota exceeded"}
+	ErrObjectBusy          = &Error{Code: "TD071", Message: "Object is being written"}
 	ErrErased              = &Error{Code: "TD080", Message: "User was erased"}
 	ErrAppendOnly          = &Error{Code: "TD089", Message: "Append-only"}
 )
@@ -68,6 +70,8 @@ func Errors() []*Error {
 		ErrNotSignedIn,
 		ErrNotAllowed,
 		ErrIsolation,
+		ErrStorageQuota,
+		ErrObjectBusy,
 		ErrErased,
 		ErrAppendOnly,
 	}

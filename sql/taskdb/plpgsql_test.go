@@ -53,6 +53,7 @@ var covered = []string{
 	"public.claim_next_tasks", "public.complete_task", "public.create_generation_on_task_complete",
 	"darkroom.close_tasks", "darkroom.drop_from_queue", "darkroom.end_attempt", "darkroom.file_task", "darkroom.find_shot",
 	"darkroom.finish_orchestrator", "darkroom.insert_generation", "darkroom.lock_held_task", "darkroom.lock_owner", "darkroom.refill_lane",
+	"darkroom.check_output", "darkroom.holds_task", "darkroom.known_task", "darkroom.revive_task", "public.update_task_status",
 	"darkroom.refuse_hold", "darkroom.release_dependents", "darkroom.requeue_task", "darkroom.unpark_lanes",
 }
 
@@ -297,5 +298,6 @@ func coverTrees(b *bench) {
 	for range 2 {
 		b.complete(b.claimThis(gpuWorker, b.create(child)))
 	}
+	b.report(orchestrator.ID, taskdb.StatusInProgress, "Made 2 segments.")
 	b.wantStatus(orchestrator.ID, taskdb.StatusComplete)
 }

@@ -68,9 +68,11 @@ type Generation struct {
 
 // User is a row of users: an owner of projects and credits.
 type User struct {
-	ID        uuid.UUID `db:"id" json:"id"`
-	Email     *string   `db:"email" json:"email"`
-	CreatedAt time.Time `db:"created_at" json:"created_at"`
+	ID    uuid.UUID `db:"id" json:"id"`
+	Email *string   `db:"email" json:"email"`
+	// StorageQuota is in bytes, of all uploads together; nil is no limit.
+	StorageQuota *int64    `db:"storage_quota" json:"storage_quota"`
+	CreatedAt    time.Time `db:"created_at" json:"created_at"`
 }
 
 // Project is a row of projects.

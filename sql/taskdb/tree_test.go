@@ -197,7 +197,7 @@ func TestAnOrchestratorNeedsNoWorkerWhileItsChildrenLive(t *testing.T) {
 	b.healthy()
 }
 
-// A tree that a worker makes itself, without a stitch, is done when all the segments it was priced for are.
+// A tree that a worker makes itself, without a stitch, is done when all the segments it was priced for are and the worker has said that it made them.
 func TestATreeWithoutStitchIsDoneWithItsSegments(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 10)
@@ -207,7 +207,10 @@ func TestATreeWithoutStitchIsDoneWithItsSegments(t *testing.T) {
 	b.complete(b.claimThis(gpuWorker, first))
 	b.wantStatus(orchestrator.ID, taskdb.StatusInProgress) // one of two
 	second := b.create(segment)
-	done := b.complete(b.claimThis(gpuWorker, second))
+	b.complete(b.claimThis(gpuWorker, second))
+	b.wantStatus(orchestrator.ID, taskdb.StatusInProgress) // a stitch may still come
+	b.report(orchestrator.ID, taskdb.StatusInProgress, "Made 2 segments.")
+	done := b.get(second.ID)
 	if got := b.wantStatus(orchestrator.ID, taskdb.StatusComplete); text(got.OutputLocation) != text(done.OutputLocation) {
 		t.Errorf("the orchestrator's output is %q", text(got.OutputLocation))
 	}
@@ -329,4 +332,20 @@ func TestAFailedDependencyFailsWhatWaits(t *testing.T) {
 	task.DependantOn = make([]uuid.UUID, 501)
 	_, err = b.CreateTask(t.Context(), task)
 	wantRefusal(t, err, taskdb.ErrInvalidDependency)
+}
+
+// A worker makes its tree task by task, and the first ones may be done before the last are there: only the stitch completes such a tree.
+func TestATreeMadeTaskByTaskWaitsForItsStitch(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 10)
+	orchestrator := b.claimThis(gpuWorker, b.create(travelTask(b.project, b.shot, 1)))
+	params := object("orchestrator_task_id_ref", orchestrator.ID)
+	segment := b.complete(b.claimThis(gpuWorker, b.create(taskdb.NewTask{TaskType: "travel_segment", Params: params})))
+	stitch := b.create(taskdb.NewTask{TaskType: "travel_stitch", Params: params, DependantOn: []uuid.UUID{segment.ID}})
+	b.report(orchestrator.ID, taskdb.StatusInProgress, "Made 2 tasks.")
+	b.wantStatus(orchestrator.ID, taskdb.StatusInProgress)
+	b.complete(b.claimThis(gpuWorker, stitch))
+	b.wantStatus(orchestrator.ID, taskdb.StatusComplete)
+	b.wantCredits(5, 0)
+	b.healthy()
 }

@@ -1,6 +1,7 @@
-package server
+package functions
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,9 +25,10 @@ func decode[T any](c echo.Context) (T, error) {
 			return body, problem.Refuse(problem.MediaType, "")
 		}
 	}
-	data, err := io.ReadAll(c.Request().Body)
+	most := MaxBytes(c.Param("name"))
+	data, err := io.ReadAll(http.MaxBytesReader(c.Response(), c.Request().Body, most))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return body, problem.Refuse(problem.TooLarge, fmt.Sprintf("A body may have up to %d bytes.", maxBodyBytes))
+		return body, problem.Refuse(problem.TooLarge, fmt.Sprintf("A body may have up to %d bytes.", most))
 	}
 	if err != nil {
 		return body, problem.Refuse(problem.Malformed, "The body did not arrive whole.")
@@ -39,6 +41,9 @@ func decode[T any](c echo.Context) (T, error) {
 
 // whatIsWrong says why a body can't be read, in words of JSON.
 func whatIsWrong(err error) string {
+	if _, ok := errors.AsType[base64.CorruptInputError](err); ok {
+		return "A file in the body must be in base64, with padding and without a prefix."
+	}
 	var wrongType *json.UnmarshalTypeError
 	if !errors.As(err, &wrongType) {
 		return "The body is not JSON: " + strings.TrimPrefix(err.Error(), "json: ") + "."
@@ -87,6 +92,9 @@ func requireID(name, text string) (uuid.UUID, error) {
 func missing(name string) error {
 	return &taskdb.Error{Code: taskdb.ErrMissingFields.Code, Message: taskdb.ErrMissingFields.Message, Detail: name + " is missing."}
 }
+
+// notAText is the refusal of a field that must be a JSON text.
+func notAText(name string) error { return problem.Refuse(problem.Malformed, name+" must be a text.") }
 
 func shortened(text string) string {
 	const enough = 60
