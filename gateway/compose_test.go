@@ -12,7 +12,9 @@ import (
 )
 
 // secrets are the variables that .env must set: no default may stand in for them.
-func secrets() []string { return []string{"POSTGRES_PASSWORD", "DARKROOM_SERVICE_KEY"} }
+func secrets() []string {
+	return []string{"POSTGRES_PASSWORD", "DARKROOM_GATEWAY_PASSWORD", "DARKROOM_WORKERD_PASSWORD", "DARKROOM_SERVICE_KEY", "DARKROOM_JWT_SECRET"}
+}
 
 // loadCompose reads ../compose.yaml as the compose program does, with these variables.
 func loadCompose(t *testing.T, environment types.Mapping, profiles ...string) (*types.Project, error) {
@@ -28,7 +30,7 @@ func compose(t *testing.T, profiles ...string) *types.Project {
 	t.Helper()
 	environment := types.Mapping{}
 	for _, name := range secrets() {
-		environment[name] = "a-secret"
+		environment[name] = "value of " + name
 	}
 	project, err := loadCompose(t, environment, profiles...)
 	if err != nil {
@@ -43,8 +45,8 @@ func TestComposeHasTheServices(t *testing.T) {
 		profiles []string
 		want     []string
 	}{
-		{nil, []string{"gateway", "postgres", "workerd"}},
-		{[]string{"gpu"}, []string{"gateway", "postgres", "workerd", "workerd-gpu"}},
+		{nil, []string{"gateway", "migrate", "postgres", "workerd"}},
+		{[]string{"gpu"}, []string{"gateway", "migrate", "postgres", "workerd", "workerd-gpu"}},
 	} {
 		got := compose(t, test.profiles...).ServiceNames()
 		slices.Sort(got)
@@ -73,7 +75,11 @@ func TestComposeServicesAreCheckedAndLocal(t *testing.T) {
 	t.Parallel()
 	published := 0
 	for name, service := range compose(t, "gpu").Services {
-		if service.HealthCheck == nil || service.HealthCheck.Disable || len(service.HealthCheck.Test) < 2 {
+		if name == "migrate" { // it ends
+			if service.HealthCheck != nil || len(service.Ports) > 0 {
+				t.Error("migrate has a health check or a port")
+			}
+		} else if service.HealthCheck == nil || service.HealthCheck.Disable || len(service.HealthCheck.Test) < 2 {
 			t.Errorf("%s has no health check", name)
 		}
 		for _, port := range service.Ports {
@@ -125,6 +131,10 @@ func TestComposeHasNoSecretOfItsOwn(t *testing.T) {
 			t.Errorf("without %s: %v; want a sentence that says to set it", missing, err)
 		}
 	}
+	login := map[string][2]string{
+		"migrate": {"darkroom", "POSTGRES_PASSWORD"}, "gateway": {"darkroom_gateway", "DARKROOM_GATEWAY_PASSWORD"},
+		"workerd": {"darkroom_workerd", "DARKROOM_WORKERD_PASSWORD"}, "workerd-gpu": {"darkroom_workerd", "DARKROOM_WORKERD_PASSWORD"},
+	}
 	secret := regexp.MustCompile(`PASSWORD|KEY|SECRET|TOKEN`)
 	checked := 0
 	for name, service := range compose(t, "gpu").Services {
@@ -134,9 +144,12 @@ func TestComposeHasNoSecretOfItsOwn(t *testing.T) {
 			}
 			if secret.MatchString(variable) {
 				checked++
-				if *value != "a-secret" {
+				if !strings.HasPrefix(*value, "value of ") {
 					t.Errorf("%s sets %s to %q, not from .env", name, variable, *value)
 				}
+			}
+			if want := login[name]; variable == "DATABASE_URL" && !strings.HasPrefix(*value, "postgres://"+want[0]+"@") || variable == "PGPASSWORD" && *value != "value of "+want[1] {
+				t.Errorf("%s logs in with %s %q, want %q", name, variable, *value, want)
 			}
 			if variable == "DATABASE_URL" && regexp.MustCompile(`//[^/@]*:[^/@]*@`).MatchString(*value) {
 				t.Errorf("%s has a password in its DATABASE_URL", name)

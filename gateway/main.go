@@ -16,6 +16,7 @@ import (
 	"darkroom/gateway/dev"
 	"darkroom/gateway/identity"
 	"darkroom/gateway/server"
+	"darkroom/migrations"
 )
 
 func main() {
@@ -39,10 +40,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		command, args = args[0], args[1:]
 	}
 	commands := map[string]func(context.Context, *settings, io.Writer) error{
-		"serve": serve,
-		"migrate": func(ctx context.Context, s *settings, _ io.Writer) error {
-			return server.Migrate(ctx, s.gateway.DatabaseURL)
-		},
+		"serve":   serve,
+		"migrate": migrate,
 		"keys": func(_ context.Context, s *settings, _ io.Writer) error {
 			return printKeys(s, stdout)
 		},
@@ -70,8 +69,27 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
+// migrate brings the database to the present state, and makes the logins whose passwords are given.
+func migrate(ctx context.Context, s *settings, _ io.Writer) error {
+	if err := server.Migrate(ctx, s.gateway.DatabaseURL); err != nil {
+		return err
+	}
+	if s.gatewayPassword != "" {
+		if err := migrations.GatewayLogin.Set(ctx, s.gateway.DatabaseURL, s.gatewayPassword); err != nil {
+			return err
+		}
+	}
+	if s.workerdPassword != "" {
+		return migrations.WorkerdLogin.Set(ctx, s.gateway.DatabaseURL, s.workerdPassword)
+	}
+	return nil
+}
+
 // serve runs the gateway until ctx ends.
 func serve(ctx context.Context, s *settings, stderr io.Writer) (err error) {
+	if err := s.checkSecrets(); err != nil {
+		return err
+	}
 	log := slog.New(slog.NewJSONHandler(stderr, nil))
 	config := s.gateway
 	config.Log = log

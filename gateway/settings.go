@@ -24,6 +24,8 @@ type settings struct {
 	listen      string
 	allowRemote bool
 	home        string
+
+	gatewayPassword, workerdPassword string // of the logins that migrate makes
 }
 
 // setting is one row of the table that -h prints. A flag goes before its variable, and that before the default.
@@ -61,7 +63,7 @@ func (s *settings) table() []setting {
 			return err
 		}
 	}
-	serve, both := []string{"serve"}, []string{"serve", "dev"}
+	serve, migrate, both := []string{"serve"}, []string{"migrate"}, []string{"serve", "dev"}
 	return []setting{
 		{"database", "DATABASE_URL", "", "PostgreSQL, as postgres://user:password@host:5432/darkroom; dev starts one of its own", []string{"serve", "migrate", "dev"}, text(&s.gateway.DatabaseURL)},
 		{"listen", "DARKROOM_LISTEN", "127.0.0.1:8484", "address to serve at; port 0 is any free one", both, text(&s.listen)},
@@ -103,6 +105,8 @@ func (s *settings) table() []setting {
 			return nil
 		}},
 		{"allow-remote", "", "false", "listen on an address that other machines can reach, for containers", serve, yesOrNo(&s.allowRemote)},
+		{"", "DARKROOM_GATEWAY_PASSWORD", "", "makes the login darkroom_gateway, or gives it this password", migrate, text(&s.gatewayPassword)},
+		{"", "DARKROOM_WORKERD_PASSWORD", "", "makes the login darkroom_workerd, or gives it this password", migrate, text(&s.workerdPassword)},
 		{"home", "DARKROOM_HOME", ".darkroom", "folder for database, files and keys", []string{"dev"}, text(&s.home)},
 	}
 }

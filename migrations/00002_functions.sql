@@ -2027,6 +2027,11 @@ begin
   delete from darkroom.erasures e where e.swept_at > e.requested_at + interval '1 day';
   get diagnostics v_count = row_count;
   v_total := v_total + v_count;
+
+  -- Sessions that nobody can go on with, and their refresh tokens.
+  delete from darkroom.sessions s where s.used_at < clock_timestamp() - darkroom.session_idle();
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
   return v_total;
 end
 $$;
@@ -2318,7 +2323,7 @@ begin
   end if;
   perform darkroom.lock_owner(v_task.owner_id);
   select t.* into v_task from public.tasks t where t.id = p_task for update;
-  if v_task.status <> 'Queued' or not darkroom.holds_task(v_task, true) then
+  if not found or v_task.status <> 'Queued' or not darkroom.holds_task(v_task, true) then
     return false;
   end if;
   select a.worker_id into v_worker from public.task_attempts a where a.task_id = p_task and a.attempt = v_task.attempt;
@@ -3505,8 +3510,8 @@ begin
   -- the queue first, so that no hold that is released lets a task in
   delete from darkroom.task_ready r where r.owner_id = v_user;
   delete from darkroom.task_backlog b where b.owner_id = v_user;
-  delete from darkroom.task_deps d where d.task_id = any (v_tasks);
-  delete from darkroom.task_delayed d where d.task_id = any (v_tasks);
+  delete from darkroom.task_deps d where d.owner_id = v_user;
+  delete from darkroom.task_delayed d where d.owner_id = v_user;
   delete from darkroom.queue_repairs q where q.owner_id = v_user;
   for v_task in select t.* from public.tasks t where t.id = any (v_tasks) and t.status = 'In Progress' order by t.id for update loop
     perform darkroom.end_attempt(v_task, 'cancelled');
@@ -3523,9 +3528,10 @@ begin
   where w.owner_id = v_user or w.token_id in (select k.id from darkroom.access_tokens k where k.owner_id = v_user);
   delete from darkroom.queue_room r where r.owner_id = v_user;
   delete from darkroom.access_tokens k where k.owner_id = v_user;
+  delete from darkroom.uploads k where k.owner_id = v_user;
   delete from public.projects p where p.owner_id = v_user;
   delete from darkroom.uploads u where u.owner_id = v_user;
-  delete from public.users u where u.id = v_user;
+  delete from public.users u where u.id = v_user;  -- and with it credentials and sessions
 
   -- A task keeps one id in all its entries, which nobody can compute: the salt is forgotten.
   update public.credit_ledger l

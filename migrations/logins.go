@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -27,9 +28,9 @@ var (
 
 const minPassword = 16 // characters
 
-// Set makes the login, or gives it this password. The connection is the owner's, and may make roles. The password itself is not sent: the server gets
+// Set makes the login, or gives it this password. owner is the connection string of the database's owner, who may make roles. The password itself is not sent: the server gets
 // what it would keep of it, so that no log of statements has it.
-func (l Login) Set(ctx context.Context, url, password string) error {
+func (l Login) Set(ctx context.Context, owner, password string) error {
 	if len(password) < minPassword || strings.ContainsFunc(password, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return fmt.Errorf("the password of %s needs at least %d characters, printable ASCII without blanks: take the output of `openssl rand -hex 24`", l.Name, minPassword)
 	}
@@ -37,10 +38,10 @@ func (l Login) Set(ctx context.Context, url, password string) error {
 	if err != nil {
 		return err
 	}
-	if url, err = taskdb.WithTLS(url); err != nil {
+	if owner, err = taskdb.WithTLS(owner); err != nil {
 		return fmt.Errorf("making the login %s: %w", l.Name, err)
 	}
-	conn, err := pgx.Connect(ctx, url)
+	conn, err := pgx.Connect(ctx, owner)
 	if err != nil {
 		return fmt.Errorf("making the login %s: %w", l.Name, err)
 	}
@@ -84,4 +85,18 @@ func scram(password string) (string, error) {
 	stored := sha256.Sum256(sign("Client Key"))
 	encode := base64.StdEncoding.EncodeToString
 	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", iterations, encode(salt), encode(stored[:]), encode(sign("Server Key"))), nil
+}
+
+// URL returns the connection string of the login: the owner's, a URL or keywords and values, with another user.
+func (l Login) URL(owner, password string) string {
+	address, err := url.Parse(owner)
+	if err != nil || address.Scheme == "" {
+		return owner + " user=" + l.Name + " password=" + password // the last one wins
+	}
+	address.User = url.UserPassword(l.Name, password)
+	query := address.Query()
+	query.Del("user")
+	query.Del("password")
+	address.RawQuery = query.Encode()
+	return address.String()
 }

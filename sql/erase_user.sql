@@ -50,8 +50,8 @@ begin
   -- the queue first, so that no hold that is released lets a task in
   delete from darkroom.task_ready r where r.owner_id = v_user;
   delete from darkroom.task_backlog b where b.owner_id = v_user;
-  delete from darkroom.task_deps d where d.task_id = any (v_tasks);
-  delete from darkroom.task_delayed d where d.task_id = any (v_tasks);
+  delete from darkroom.task_deps d where d.owner_id = v_user;
+  delete from darkroom.task_delayed d where d.owner_id = v_user;
   delete from darkroom.queue_repairs q where q.owner_id = v_user;
   for v_task in select t.* from public.tasks t where t.id = any (v_tasks) and t.status = 'In Progress' order by t.id for update loop
     perform darkroom.end_attempt(v_task, 'cancelled');
@@ -68,9 +68,10 @@ begin
   where w.owner_id = v_user or w.token_id in (select k.id from darkroom.access_tokens k where k.owner_id = v_user);
   delete from darkroom.queue_room r where r.owner_id = v_user;
   delete from darkroom.access_tokens k where k.owner_id = v_user;
+  delete from darkroom.uploads k where k.owner_id = v_user;
   delete from public.projects p where p.owner_id = v_user;
   delete from darkroom.uploads u where u.owner_id = v_user;
-  delete from public.users u where u.id = v_user;
+  delete from public.users u where u.id = v_user;  -- and with it credentials and sessions
 
   -- A task keeps one id in all its entries, which nobody can compute: the salt is forgotten.
   update public.credit_ledger l

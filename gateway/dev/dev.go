@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"darkroom/gateway/server"
+	"darkroom/migrations"
 	"darkroom/sql/localpg"
 	"darkroom/sql/taskdb"
 	"darkroom/workerd/media"
@@ -30,7 +31,7 @@ const (
 type Config struct {
 	Home        string    // folder that keeps everything; made when missing
 	Listen      string    // loopback address of the gateway
-	DatabaseURL string    // a database to use instead of a PostgreSQL of our own
+	DatabaseURL string    // a database to use instead of a PostgreSQL of our own, as its owner, who may make roles
 	Out         io.Writer // told what a person wants to know
 }
 
@@ -154,9 +155,15 @@ func (r *runner) startPostgres(ctx context.Context) (postgres *localpg.Server, e
 	return postgres, nil
 }
 
-// openGateway migrates the database and opens the gateway over it.
+// openGateway migrates the database, makes the logins of the programs, and opens the gateway over it.
 func (r *runner) openGateway(ctx context.Context) error {
 	if err := server.Migrate(ctx, r.DatabaseURL); err != nil {
+		return err
+	}
+	if err := migrations.GatewayLogin.Set(ctx, r.DatabaseURL, r.state.GatewayPassword); err != nil {
+		return err
+	}
+	if err := migrations.WorkerdLogin.Set(ctx, r.DatabaseURL, r.state.WorkerdPassword); err != nil {
 		return err
 	}
 	log, err := openLog(filepath.Join(r.Home, logFolder, "gateway.log"))
@@ -164,7 +171,9 @@ func (r *runner) openGateway(ctx context.Context) error {
 		return err
 	}
 	r.gateway, err = server.Open(ctx, server.Config{
-		DatabaseURL: r.DatabaseURL, StorageURL: r.storage, ServiceKey: r.state.ServiceKey, Log: slog.New(slog.NewTextHandler(log, nil)),
+		DatabaseURL: migrations.GatewayLogin.URL(r.DatabaseURL, r.state.GatewayPassword), StorageURL: r.storage,
+		ServiceKey: r.state.ServiceKey, AnonKey: r.state.AnonKey, JWTSecret: r.state.JWTSecret, SignUp: true,
+		Log:   slog.New(slog.NewTextHandler(log, nil)),
 		Guard: server.Guard{Origins: []string{"localhost"}}, // the app that is being made runs on a port of its own
 	})
 	return err

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +19,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"darkroom/migrations"
 	"darkroom/sql/taskdb"
 	"darkroom/workerd/media"
 )
@@ -258,6 +262,45 @@ func wantVideo(t *testing.T, url string) {
 	}
 }
 
+// wantLeastPrivilege demands that gateway and workerd have logged in with roles of their own, for which another password is refused.
+func wantLeastPrivilege(t *testing.T, databaseURL string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), databaseURL)
+	must(t, err)
+	defer conn.Close(t.Context())
+	rows, err := conn.Query(t.Context(), `
+		select distinct format('%s superuser=%s', r.rolname, r.rolsuper) from pg_stat_activity a join pg_roles r on r.oid = a.usesysid
+		where a.datname = current_database() and a.pid <> pg_backend_pid() order by 1`)
+	must(t, err)
+	logins, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	must(t, err)
+	// The third is `gateway dev` itself, which makes the samples as the owner.
+	if want := []string{"darkroom_gateway superuser=f", "darkroom_workerd superuser=f", "postgres superuser=t"}; !slices.Equal(logins, want) {
+		t.Errorf("logged in are %q, want %q", logins, want)
+	}
+	for _, login := range []migrations.Login{migrations.GatewayLogin, migrations.WorkerdLogin} {
+		_, err := pgx.Connect(t.Context(), login.URL(databaseURL, "another-password"))
+		if err == nil || !strings.Contains(err.Error(), "28P01") { // invalid_password
+			t.Errorf("%s with another password: %v", login.Name, err)
+		}
+	}
+}
+
+// wantTokenOfWorker asks for a task with the token in the env file. There is none left.
+func (r *running) wantTokenOfWorker() {
+	r.t.Helper()
+	request, err := http.NewRequestWithContext(r.t.Context(), http.MethodPost, r.environment("DARKROOM_URL")+"/functions/v1/claim_next_task", strings.NewReader(`{"worker_id":"mine"}`))
+	must(r.t, err)
+	request.Header.Set("Authorization", "Bearer "+r.environment("DARKROOM_WORKER_TOKEN"))
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	must(r.t, err)
+	defer response.Body.Close()
+	if data, _ := io.ReadAll(response.Body); response.StatusCode != http.StatusNoContent {
+		r.t.Errorf("a worker's token: %s %s", response.Status, data)
+	}
+}
+
 func TestRunMakesAVideoAndLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	home := newHome(t)
@@ -267,7 +310,7 @@ func TestRunMakesAVideoAndLeavesNothingBehind(t *testing.T) {
 	must(t, free.Close())
 
 	first := start(t, home, listen)
-	curl := first.until(`^  (\. .*create_task.*)$`)[1]
+	signIn, curl := first.until(`^  (\. .*auth/v1/token.*)$`)[1], first.until(`^  (curl .*create_task.*travel\.json.*)$`)[1]
 	t.Logf("the first start: ready in %s s", first.until(`^ready in ([\d.]+) s; Ctrl-C ends it$`)[1])
 	// Pictures from prompts, a travel between two of them, and one between photographs come in any order.
 	urls := map[string]string{}
@@ -300,14 +343,16 @@ func TestRunMakesAVideoAndLeavesNothingBehind(t *testing.T) {
 	}
 	first.until(`^worker local-1 ended \(signal: killed.*\): starting it again in 1s; its log is .*local-1\.log$`)
 
+	wantLeastPrivilege(t, databaseURL)
 	if _, err := exec.LookPath("curl"); err == nil {
 		var task taskdb.Task
-		must(t, json.Unmarshal(shell(t, curl), &task))
+		must(t, json.Unmarshal(shell(t, signIn+" && "+curl), &task))
 		if task.Status != taskdb.StatusQueued {
 			t.Errorf("the printed line made %+v", task)
 		}
 		wantVideo(t, first.until(`^video: (\S+)$`)[1])
 	}
+	first.wantTokenOfWorker()
 	must(t, syscall.Kill(-first.cmd.Process.Pid, syscall.SIGINT)) // as Ctrl-C does
 	began := time.Now()
 	if code := first.ended(); code != 0 {

@@ -3,6 +3,7 @@ package dev
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -35,28 +36,36 @@ func (r *runner) announce() error {
 	if _, err := exec.LookPath("psql"); err != nil {
 		psql = "   (psql is not installed)"
 	}
+	session := `TOKEN=$(curl -sS "$DARKROOM_URL/auth/v1/token?grant_type=password" -H "apikey: $DARKROOM_ANON_KEY" -H "Content-Type: application/json" ` +
+		`-d "{\"email\":\"$DARKROOM_EMAIL\",\"password\":\"$DARKROOM_PASSWORD\"}" | sed 's/.*"access_token":"\([^"]*\)".*/\1/')`
 	fmt.Fprintf(r.Out, `Darkroom runs at %[1]s; its data and logs are in %[2]s
 
 Everything that is made:
-  file://%[8]s
+  file://%[3]s
 
-Another travel (10 of 1000 credits):
-  %[3]s && curl -sS "$DARKROOM_URL/functions/v1/create_task" -H "Authorization: Bearer $DARKROOM_SERVICE_KEY" -H "Content-Type: application/json" -d @%[4]s
+For an app: the URL %[1]s and the public key %[4]s
+To sign in: %[5]s with the password %[6]s
 
-Another picture (1 credit):
-  %[3]s && curl -sS "$DARKROOM_URL/functions/v1/create_task" -H "Authorization: Bearer $DARKROOM_SERVICE_KEY" -H "Content-Type: application/json" -d '%[7]s'
+Sign in:
+  %[7]s && %[8]s
+
+Then another picture (1 of 1000 credits):
+  curl -sS "$DARKROOM_URL/functions/v1/create_task" -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" -d '%[9]s'
+
+Another travel (10 credits):
+  curl -sS "$DARKROOM_URL/functions/v1/create_task" -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" -d @%[10]s
 
 All pictures and videos:
-  %[3]s && curl -sS "$DARKROOM_URL/projects/$DARKROOM_PROJECT_ID/generations" -H "Authorization: Bearer $DARKROOM_SERVICE_KEY"
+  curl -sS "$DARKROOM_URL/projects/$DARKROOM_PROJECT_ID/generations" -H "Authorization: Bearer $TOKEN"
 
-The database:
-  %[3]s && psql "$DATABASE_URL"%[5]s
+The database, as its owner:
+  %[7]s && psql "$DATABASE_URL"%[11]s
 
-ready in %.1[6]f s; Ctrl-C ends it
+ready in %.1[12]f s; Ctrl-C ends it
 
-`, r.publicURL, r.Home, source, shellQuote(filepath.Join(r.Home, travelFile)), psql, time.Since(r.began).Seconds(),
+`, r.publicURL, r.Home, (&url.URL{Path: filepath.Join(r.Home, pageFile)}).EscapedPath(), r.state.AnonKey, userEmail, r.state.UserPassword, source, session,
 		fmt.Sprintf(`{"project_id":%q,"tool_id":%q,"input":{"prompt":"a green frog"}}`, r.state.ProjectID, imageTool),
-		(&url.URL{Path: filepath.Join(r.Home, pageFile)}).EscapedPath())
+		shellQuote(filepath.Join(r.Home, travelFile)), psql, time.Since(r.began).Seconds())
 	return nil
 }
 
@@ -64,7 +73,11 @@ ready in %.1[6]f s; Ctrl-C ends it
 func (r *runner) follow(ctx context.Context) error {
 	f := newFollower(r)
 	for ctx.Err() == nil {
-		if err := taskdb.Listen(ctx, r.DatabaseURL, f.look); err != nil {
+		err := taskdb.Listen(ctx, r.DatabaseURL, f.look)
+		if errors.Is(err, taskdb.ErrProjectNotFound) {
+			f.line.printf("the sample project is gone: the next start makes another")
+			<-ctx.Done()
+		} else if err != nil {
 			f.line.printf("the database cut us off (%v): following again", err)
 			select {
 			case <-ctx.Done():

@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+
+	"darkroom/migrations"
 )
 
 // Files and folders in the home. PostgreSQL's is beside them.
@@ -29,8 +31,17 @@ const (
 
 // state is what is kept from run to run beside the database. It is written in one step, readable by its owner only.
 type state struct {
-	ServiceKey  string    `json:"service_key"`
-	UserID      uuid.UUID `json:"user_id"`
+	ServiceKey string `json:"service_key"`
+	AnonKey    string `json:"anon_key"`
+	JWTSecret  string `json:"jwt_secret"`
+	// Of the logins that the programs have at PostgreSQL.
+	GatewayPassword string `json:"gateway_password"`
+	WorkerdPassword string `json:"workerd_password"`
+
+	UserPassword string    `json:"user_password"` // of the sample user, whose email is userEmail
+	UserID       uuid.UUID `json:"user_id"`
+	WorkerToken  string    `json:"worker_token"` // of a worker that runs the sample user's tasks
+
 	ProjectID   uuid.UUID `json:"project_id"`
 	ShotID      uuid.UUID `json:"shot_id"`
 	TaskID      uuid.UUID `json:"task_id"`      // the travel between photographs
@@ -65,19 +76,33 @@ func (r *runner) openHome() error {
 		}
 	}
 
-	data, err := os.ReadFile(filepath.Join(home, stateFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		r.state = &state{ServiceKey: rand.Text(), UserID: uuid.New()}
-		return r.saveState()
-	}
 	r.state = &state{}
+	data, err := os.ReadFile(filepath.Join(home, stateFile))
 	if err == nil {
 		err = json.Unmarshal(data, r.state)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s can't be read (move %s away to begin anew): %w", filepath.Join(home, stateFile), home, err)
 	}
-	return nil
+	r.state.makeSecrets()
+	return r.saveState()
+}
+
+// KeyPrefix begins the keys that are made here. `gateway serve` refuses them: they are for one machine, and their file may lie around.
+const KeyPrefix = "dev_"
+
+// makeSecrets makes those that are missing.
+func (s *state) makeSecrets() {
+	for key, length := range map[*string]int{&s.ServiceKey: 26, &s.AnonKey: 26, &s.JWTSecret: 52} {
+		if *key == "" {
+			*key = KeyPrefix + (rand.Text() + rand.Text())[:length]
+		}
+	}
+	for _, password := range []*string{&s.GatewayPassword, &s.WorkerdPassword, &s.UserPassword} {
+		if *password == "" {
+			*password = rand.Text()
+		}
+	}
 }
 
 func (r *runner) saveState() error {
@@ -131,8 +156,14 @@ func (r *runner) writeEnv() error {
 	var text strings.Builder
 	for _, pair := range [][2]string{
 		{"DARKROOM_URL", r.publicURL},
-		{"DATABASE_URL", r.DatabaseURL},
+		{"DARKROOM_ANON_KEY", r.state.AnonKey},
+		{"DARKROOM_EMAIL", userEmail},
+		{"DARKROOM_PASSWORD", r.state.UserPassword},
+		{"DARKROOM_WORKER_TOKEN", r.state.WorkerToken},
 		{"DARKROOM_SERVICE_KEY", r.state.ServiceKey},
+		{"DARKROOM_STORAGE", r.storage},
+		{"DATABASE_URL", r.DatabaseURL}, // the owner's
+		{"DARKROOM_WORKERD_DATABASE_URL", migrations.WorkerdLogin.URL(r.DatabaseURL, r.state.WorkerdPassword)},
 		{"DARKROOM_USER_ID", r.state.UserID.String()},
 		{"DARKROOM_PROJECT_ID", r.state.ProjectID.String()},
 		{"DARKROOM_SHOT_ID", r.state.ShotID.String()},

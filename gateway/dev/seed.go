@@ -29,12 +29,12 @@ const (
 // seed makes what is missing of the sample data: a user with credits, a project, a shot, three photographs, a travel between them, and pictures
 // from prompts.
 func (r *runner) seed(ctx context.Context) error {
+	if err := r.seedUser(ctx); err != nil {
+		return err
+	}
 	urls, err := r.storePictures(ctx)
 	if err != nil {
 		return err
-	}
-	if _, err := r.db.CreateUser(ctx, r.state.UserID, ""); err != nil {
-		return fmt.Errorf("making the sample user: %w", err)
 	}
 	if _, err := r.db.GrantCredits(ctx, r.state.UserID, taskdb.WholeCredits(1000), sampleKey, "sample data"); err != nil {
 		return fmt.Errorf("granting the sample credits: %w", err)

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"darkroom/migrations"
 )
 
 const (
@@ -35,8 +37,9 @@ type worker struct {
 
 // newWorker sets up a worker. Its lease and pauses are short: on one machine a killed worker is soon missed.
 func (r *runner) newWorker(id, workerd string) *worker {
-	return &worker{id: id, path: workerd, out: r.Out, log: filepath.Join(r.Home, logFolder, id+".log"), env: append(os.Environ(),
-		"DATABASE_URL="+r.DatabaseURL,
+	return &worker{id: id, path: workerd, out: r.Out, log: filepath.Join(r.Home, logFolder, id+".log"), env: append(
+		os.Environ(),
+		"DATABASE_URL="+migrations.WorkerdLogin.URL(r.DatabaseURL, r.state.WorkerdPassword),
 		"DARKROOM_STORAGE="+r.storage,
 		"DARKROOM_PUBLIC_URL="+r.publicURL,
 		"DARKROOM_WORKER_ID="+id,

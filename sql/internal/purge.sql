@@ -12,6 +12,11 @@ begin
   delete from darkroom.erasures e where e.swept_at > e.requested_at + interval '1 day';
   get diagnostics v_count = row_count;
   v_total := v_total + v_count;
+
+  -- Sessions that nobody can go on with, and their refresh tokens.
+  delete from darkroom.sessions s where s.used_at < clock_timestamp() - darkroom.session_idle();
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
   return v_total;
 end
 $$;

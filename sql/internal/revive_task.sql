@@ -18,7 +18,7 @@ begin
   end if;
   perform darkroom.lock_owner(v_task.owner_id);
   select t.* into v_task from public.tasks t where t.id = p_task for update;
-  if v_task.status <> 'Queued' or not darkroom.holds_task(v_task, true) then
+  if not found or v_task.status <> 'Queued' or not darkroom.holds_task(v_task, true) then
     return false;
   end if;
   select a.worker_id into v_worker from public.task_attempts a where a.task_id = p_task and a.attempt = v_task.attempt;

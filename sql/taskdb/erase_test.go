@@ -66,6 +66,10 @@ func (b *bench) busy() []uuid.UUID {
 	b.noError(err)
 	token, err := b.CreateAccessToken(ctx, "worker", canary, 0, b.owner)
 	b.noError(err)
+	b.exec("insert into darkroom.credentials (user_id, email, password_hash, user_metadata) values ($1, $2, 'x', jsonb_build_object('name', $2::text))", b.owner, canary+"@example.com")
+	b.exec("insert into darkroom.sessions (user_id) values ($1)", b.owner)
+	b.exec("insert into darkroom.refresh_tokens (hash, session_id) select sha256('x'), s.id from darkroom.sessions s where s.user_id = $1", b.owner)
+	b.exec("insert into darkroom.uploads (key, owner_id, bytes) values ($1::text || '/uploads/' || $2, $1::uuid, 1)", b.owner, canary+".png")
 	b.exec("insert into workers (id, token_id, name, owner_id) values ($1, $2, $1, $3)", canary, token.ID, b.owner)
 
 	done := b.create(taskdb.NewTask{
@@ -108,7 +112,8 @@ func TestS38AnErasedUserLeavesNothingButTheBooks(t *testing.T) {
 	for _, table := range []string{
 		"users", "projects", "shots", "tasks", "task_attempts", "workers", "credit_ledger", "generations", "shot_generations", "generation_errors",
 		"darkroom.access_tokens", "darkroom.deleted_generations", "darkroom.task_ready", "darkroom.task_backlog", "darkroom.task_deps",
-		"darkroom.task_delayed", "darkroom.queue_repairs", "darkroom.task_events",
+		"darkroom.task_delayed", "darkroom.queue_repairs", "darkroom.task_events", "darkroom.credentials", "darkroom.sessions", "darkroom.uploads",
+		"darkroom.queue_room",
 	} {
 		if before[table] == 0 {
 			t.Errorf("the test has put nothing into %s", table)
@@ -146,6 +151,9 @@ func TestS38AnErasedUserLeavesNothingButTheBooks(t *testing.T) {
 	}
 
 	// The worker that ran it is told to stop, and what it says late changes nothing.
+	if n := value[int](a, "select count(*) from darkroom.refresh_tokens"); n != 0 {
+		t.Errorf("%d refresh tokens", n)
+	}
 	verdicts, err := a.HeartbeatWorker(ctx, anyWorker, []taskdb.Running{{TaskID: tasks[1], Attempt: 1}}, nil)
 	if err != nil || len(verdicts) != 1 || verdicts[0].Verdict != "lost" {
 		t.Errorf("%v %v", verdicts, err)
@@ -214,6 +222,16 @@ func TestAnErasedUserStaysAwayForADay(t *testing.T) {
 	}
 	_, err = a.CreateUser(ctx, a.owner, "")
 	a.noError(err)
+}
+
+func TestSessionsThatHaveEndedArePurged(t *testing.T) {
+	t.Parallel()
+	a := setup(t, 0)
+	a.exec("insert into darkroom.credentials (user_id, email, password_hash) values ($1, 'a@example.com', 'x')", a.owner)
+	a.exec("insert into darkroom.sessions (user_id, used_at) select $1, clock_timestamp() - days * interval '1 day' from unnest(array[1, 29, 31, 60]) as d (days)", a.owner)
+	if n, err := a.PurgeExpired(t.Context()); err != nil || n != 2 {
+		t.Errorf("purged %d, %v", n, err)
+	}
 }
 
 func TestAnErasureIsDueAtOnceAndThenHourly(t *testing.T) {

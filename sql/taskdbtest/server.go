@@ -151,17 +151,3 @@ func withDatabase(server, database string) string {
 	address.Path = "/" + database
 	return address.String()
 }
-
-// withUser returns the connection string with another user.
-func withUser(server, user, password string) string {
-	address, err := url.Parse(server)
-	if err != nil || address.Scheme == "" {
-		return server + " user=" + user + " password=" + password
-	}
-	address.User = url.UserPassword(user, password)
-	query := address.Query()
-	query.Del("user")
-	query.Del("password")
-	address.RawQuery = query.Encode()
-	return address.String()
-}

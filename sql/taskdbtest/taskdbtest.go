@@ -16,6 +16,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"darkroom/migrations"
 )
 
 // EnvURL names the environment variable with the connection string of a server to use instead of a temporary one. Its user must be allowed to make
@@ -77,7 +79,7 @@ func (db *DB) Login(tb testing.TB, role string) string {
 			tb.Errorf("taskdbtest: dropping a login: %v", err)
 		}
 	})
-	return withUser(db.URL, name, password)
+	return migrations.Login{Name: name}.URL(db.URL, password)
 }
 
 // Kill terminates the server process of a connection, as an administrator or a crash of the client's machine would: see [pgconn.PgConn.PID]. It returns

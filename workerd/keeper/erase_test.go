@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"darkroom/gateway/storage"
 	"darkroom/sql/taskdb"
@@ -87,10 +88,13 @@ func TestRiverErases(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(folder, l.owner.String(), "uploads", canary+".png.1f.tmp"), []byte(canary), 0o600))
 	l.erase()
 
+	pool, err := pgxpool.New(t.Context(), l.pg.Login(t, "worker"))
+	must(t, err)
+	defer pool.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	workers, periodic := keeper.Jobs(l.DB, l.bucket, slog.New(slog.DiscardHandler), keeper.Intervals{Requeue: time.Hour, Sweep: time.Hour})
-	client, err := riverpilot.New(l.pg.Pool, riverpilot.Config{
+	workers, periodic := keeper.Jobs(taskdb.New(pool), l.bucket, slog.New(slog.DiscardHandler), keeper.Intervals{Requeue: time.Hour, Sweep: time.Hour})
+	client, err := riverpilot.New(pool, riverpilot.Config{
 		WorkerID: "w", Slots: 1, PollInterval: time.Second, Drain: time.Second, Work: func(context.Context, taskdb.Task) {},
 		Want: func(int) ([]string, int) { return nil, 0 }, Claimed: func([]taskdb.Task) {}, Workers: workers, Periodic: periodic, Log: slog.New(slog.DiscardHandler),
 	})
