@@ -67,6 +67,8 @@ drop trigger audit on darkroom.access_tokens;
 drop trigger audit on public.users;
 drop trigger remember_deleted_generation on public.generations;
 drop trigger fill_project on public.projects;
+drop trigger refuse_move on public.shot_generations;
+drop trigger refuse_move on public.shots;
 drop trigger log_credits on public.credit_ledger;
 drop trigger log_shot_generations on public.shot_generations;
 drop trigger log_generations on public.generations;

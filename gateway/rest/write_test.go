@@ -129,9 +129,15 @@ func TestUpserts(t *testing.T) {
 	d.wantError(d.call("service", http.MethodPost, "things?on_conflict=id", `{"id":3}`), http.StatusBadRequest, "PGRST127", "on_conflict")
 	d.wantError(d.call("a", http.MethodPost, "credit_ledger", `{"owner_id":"`+d.a.id.String()+`"}`, "Prefer", merge), http.StatusForbidden, "42501", "credit_ledger")
 
-	// A user's upsert may change what the user may update.
-	shot := d.a.shot.String()
-	d.wantError(d.call("a", http.MethodPost, "shots", `{"id":"`+shot+`","project_id":"`+d.a.project.String()+`","name":"y"}`, "Prefer", merge), http.StatusForbidden, "42501", "shots")
+	// A user's upsert may change what the user may update, and moves nothing.
+	shot := func(of owner, project uuid.UUID) string {
+		return `{"id":"` + of.shot.String() + `","project_id":"` + project.String() + `","name":"y"}`
+	}
+	d.want(d.call("a", http.MethodPost, "shots?select=name", shot(d.a, d.a.project), "Prefer", merge, "Prefer", full), http.StatusCreated, `[{"name":"y"}]`)
+	d.wantError(d.call("a", http.MethodPost, "shots", shot(d.b, d.a.project), "Prefer", merge), http.StatusForbidden, "42501", "row-level security")
+	d.wantError(d.call("b", http.MethodPost, "shots", shot(d.a, d.b.project), "Prefer", merge), http.StatusForbidden, "42501", "row-level security")
+	second := value[uuid.UUID](d, "insert into projects (owner_id) values ($1) returning id", d.a.id)
+	d.wantError(d.call("a", http.MethodPost, "shots", shot(d.a, second), "Prefer", merge), http.StatusForbidden, "TD041", "Not allowed")
 }
 
 func TestUpdatesAndDeletes(t *testing.T) {
@@ -142,8 +148,8 @@ func TestUpdatesAndDeletes(t *testing.T) {
 	if got.status != http.StatusNoContent || got.body != "" {
 		t.Errorf("%d %q", got.status, got.body)
 	}
-	d.want(d.call("a", http.MethodPatch, "shots?id=eq."+shot+"&select=was:name", `{"name":null,"project_id":"x"}`, "Prefer", full), http.StatusForbidden,
-		d.call("a", http.MethodPatch, "shots?id=eq."+shot+"&select=was:name", `{"name":null,"project_id":"x"}`, "Prefer", full).body)
+	d.want(d.call("a", http.MethodPatch, "shots?id=eq."+shot+"&select=was:name", `{"name":null,"created_at":"2020-01-01"}`, "Prefer", full), http.StatusForbidden,
+		d.call("a", http.MethodPatch, "shots?id=eq."+shot+"&select=was:name", `{"name":null,"created_at":"2020-01-01"}`, "Prefer", full).body)
 	got = d.call("a", http.MethodPatch, "shots?id=eq."+shot+"&select=name,project_id&order=created_at", `{"name":"newer"}`, "Prefer", full+",count=exact")
 	d.want(got, http.StatusOK, `[{"name":"newer","project_id":"`+d.a.project.String()+`"}]`)
 	if got.header.Get("Content-Range") != "0-0/1" {
