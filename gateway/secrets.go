@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 
 	"darkroom/gateway/dev"
@@ -45,15 +46,15 @@ func (s *settings) checkSecrets() error {
 }
 
 func isPlaceholder(key string) bool {
-	text := strings.ToLower(key)
+	texts := []string{strings.ToLower(key)}
 	for part := range strings.SplitSeq(key, ".") { // a JWT
 		claims, err := base64.RawURLEncoding.DecodeString(part)
 		if err == nil {
-			text += strings.ToLower(string(claims))
+			texts = append(texts, strings.ToLower(string(claims)))
 		}
 	}
 	for _, word := range placeholders {
-		if strings.Contains(text, word) {
+		if slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(text, word) }) {
 			return true
 		}
 	}

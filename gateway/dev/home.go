@@ -106,7 +106,7 @@ func (s *state) makeSecrets() {
 }
 
 func (r *runner) saveState() error {
-	data, err := json.MarshalIndent(r.state, "", "  ")
+	data, err := json.MarshalIndent(r.state, "", "  ") //nolint:gosec // G117: the file of secrets, which only its owner may read
 	if err != nil {
 		return fmt.Errorf("writing the state: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -143,7 +144,7 @@ func TestS38AnErasedUserLeavesNothingButTheBooks(t *testing.T) {
 	var entries int
 	_, err = fmt.Sscanf(want, "%d,", &entries)
 	a.noError(err)
-	if got, want := value[string](a, sums), strings.Replace(books, fmt.Sprint(entries), fmt.Sprint(entries+1), 1); got != want {
+	if got, want := value[string](a, sums), strings.Replace(books, strconv.Itoa(entries), strconv.Itoa(entries+1), 1); got != want {
 		t.Errorf("the books say %s, want %s", got, want)
 	}
 	if n := value[int](a, "select count(distinct owner_id) from credit_ledger where note is null and idempotency_key is null and owner_id <> $1", other.owner); n != 1 {

@@ -512,8 +512,14 @@ func TestAWorkerRefusesADatabaseThatLacksMigrations(t *testing.T) {
 		address func(testing.TB) string
 		want    string
 	}{
-		"ours":    {func(tb testing.TB) string { return taskdbtest.NewEmpty(tb).URL }, "the database lacks migrations (00001_tables.sql, "},
-		"River's": {func(tb testing.TB) string { return taskdbtest.New(tb).Login(tb, "worker") }, "the database lacks River's migrations (Unapplied migrations: ["},
+		"ours": {func(tb testing.TB) string {
+			tb.Helper()
+			return taskdbtest.NewEmpty(tb).URL
+		}, "the database lacks migrations (00001_tables.sql, "},
+		"River's": {func(tb testing.TB) string {
+			tb.Helper()
+			return taskdbtest.New(tb).Login(tb, "worker")
+		}, "the database lacks River's migrations (Unapplied migrations: ["},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
