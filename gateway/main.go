@@ -98,7 +98,7 @@ func serve(ctx context.Context, s *settings, stderr io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, gateway.Close()) }()
-	listener, err := server.Listen(ctx, s.listen, s.allowRemote)
+	listener, err := server.Listen(ctx, s.listen)
 	if err != nil {
 		return err
 	}

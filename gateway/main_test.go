@@ -38,7 +38,7 @@ func runText(t *testing.T, args ...string) (int, string) {
 func TestHelpListsEverySetting(t *testing.T) {
 	t.Parallel()
 	for command, names := range map[string][]string{
-		"serve":   {"-listen", "DARKROOM_LISTEN", "127.0.0.1:8484", "-database", "DATABASE_URL", "-storage", "DARKROOM_SERVICE_KEY", "-drain-notice", "-allow-remote", "DARKROOM_ANON_KEY", "DARKROOM_JWT_SECRET", "DARKROOM_JWKS", "DARKROOM_JWT_ISSUER", "DARKROOM_JWT_AUDIENCE", "DARKROOM_SIGNUP"},
+		"serve":   {"-listen", "DARKROOM_LISTEN", "127.0.0.1:8484", "-database", "DATABASE_URL", "-storage", "DARKROOM_SERVICE_KEY", "-drain-notice", "DARKROOM_ANON_KEY", "DARKROOM_JWT_SECRET", "DARKROOM_JWKS", "DARKROOM_JWT_ISSUER", "DARKROOM_JWT_AUDIENCE", "DARKROOM_SIGNUP"},
 		"keys":    {"DARKROOM_JWT_SECRET", "DARKROOM_JWT_ISSUER"},
 		"migrate": {"-database", "DATABASE_URL"},
 		"dev":     {"-home", "DARKROOM_HOME", ".darkroom", "-listen"},

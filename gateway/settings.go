@@ -20,10 +20,9 @@ import (
 
 // settings are what flags and variables say.
 type settings struct {
-	gateway     server.Config
-	listen      string
-	allowRemote bool
-	home        string
+	gateway server.Config
+	listen  string
+	home    string
 
 	gatewayPassword, workerdPassword string // of the logins that migrate makes
 }
@@ -104,7 +103,6 @@ func (s *settings) table() []setting {
 			}
 			return nil
 		}},
-		{"allow-remote", "", "false", "listen on an address that other machines can reach, for containers", serve, yesOrNo(&s.allowRemote)},
 		{"", "DARKROOM_GATEWAY_PASSWORD", "", "makes the login darkroom_gateway, or gives it this password", migrate, text(&s.gatewayPassword)},
 		{"", "DARKROOM_WORKERD_PASSWORD", "", "makes the login darkroom_workerd, or gives it this password", migrate, text(&s.workerdPassword)},
 		{"home", "DARKROOM_HOME", ".darkroom", "folder for database, files and keys", []string{"dev"}, text(&s.home)},

@@ -51,7 +51,11 @@ type runner struct {
 // ended by itself. Its errors are single sentences that say what to do. Killing this process ends all that it started, too.
 func Run(ctx context.Context, config Config) (err error) {
 	r := &runner{Config: config, began: time.Now()}
-	listener, err := server.Listen(ctx, r.Listen, false)
+	// Its keys and its database are those of a sample.
+	if host, _, err := net.SplitHostPort(r.Listen); err == nil && host != "localhost" && !net.ParseIP(host).IsLoopback() {
+		return fmt.Errorf("gateway dev listens on this machine only (127.0.0.1, ::1 or localhost), not on %q: `gateway serve` is for others", r.Listen)
+	}
+	listener, err := server.Listen(ctx, r.Listen)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@
 //		return err
 //	}
 //	defer gateway.Close()
-//	listener, err := server.Listen(ctx, "127.0.0.1:8484", false)
+//	listener, err := server.Listen(ctx, "127.0.0.1:8484")
 //	if err != nil {
 //		return err
 //	}

@@ -267,7 +267,7 @@ func (b *testBundle) impatient() (address string) {
 	must(b.t, err)
 	gateway.SetPatience(time.Second, 2*time.Second)
 	ctx, cancel := context.WithCancel(b.t.Context())
-	listener, err := server.Listen(ctx, "127.0.0.1:0", false)
+	listener, err := server.Listen(ctx, "127.0.0.1:0")
 	must(b.t, err)
 	ended := make(chan error, 1)
 	go func() { ended <- gateway.Serve(ctx, listener) }()

@@ -195,16 +195,11 @@ func (s *Server) Routes() []*echo.Route { return s.echo.Routes() }
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.echo.ServeHTTP(w, r) }
 
-// Listen opens the address to serve at. Until users have identities of their own only this machine may reach the gateway: an
-// address that others can reach is refused unless allowRemote is set.
-func Listen(ctx context.Context, address string, allowRemote bool) (net.Listener, error) {
-	host, _, err := net.SplitHostPort(address)
+// Listen opens the address to serve at, such as 127.0.0.1:8484.
+func Listen(ctx context.Context, address string) (net.Listener, error) {
+	_, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("the address to listen on must look like 127.0.0.1:8484, not %q", address)
-	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) && !allowRemote {
-		return nil, fmt.Errorf("the gateway listens on this machine only (127.0.0.1, ::1 or localhost), not on %q; inside a container whose port is "+
-			"published on 127.0.0.1 only, add --allow-remote", address)
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if isTaken(err) {
