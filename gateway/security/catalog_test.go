@@ -168,7 +168,7 @@ func TestS04Roles(t *testing.T) {
 			"create table public.planted ()", "create function public.planted() returns int language sql as 'select 1'", "create schema planted",
 			"create view public.planted as select 1", "alter table public.tasks disable row level security", "alter table public.tasks add column planted int",
 			"drop policy own on public.tasks", "drop table public.tasks", "drop function public.create_task", "alter role anon superuser", "create role planted",
-			"create extension plpgsql_check", "alter function public.get_task security invoker", "grant service_role to anon", "create publication planted for table public.tasks",
+			"create foreign data wrapper planted", "create language planted handler plpgsql_call_handler", "alter function public.get_task security invoker", "grant service_role to anon", "create publication planted for table public.tasks",
 			"create trigger planted before insert on public.tasks for each row execute function public.broadcast_task_status_update()",
 			"copy public.users to program 'true'", "set session_replication_role = replica", "select pg_read_file('/etc/passwd')",
 			"set local row_security = off; select count(*) from public.credit_ledger",
