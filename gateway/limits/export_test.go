@@ -23,8 +23,8 @@ func (l *Limiter) Forget(before time.Time) { l.forget(before) }
 // Purge drops what is full in the database.
 func (l *Limiter) Purge(ctx context.Context) error { return l.purge(ctx) }
 
-// MaxBuckets and AwayFor are constants of the limiter.
+// MaxBuckets and DrawTimeout are constants of the limiter.
 const (
-	MaxBuckets = maxBuckets
-	AwayFor    = awayFor
+	MaxBuckets  = maxBuckets
+	DrawTimeout = drawTimeout
 )

@@ -17,7 +17,7 @@ const (
 	purgeEvery  = 5 * time.Minute  // and for those in the database
 	maxWait     = time.Second      // of a request for its token
 	maxWaiting  = 32               // requests, per bucket
-	drawTimeout = 5 * time.Second  // a request needs the database besides, so that a slow one must not let it pass unlimited
+	drawTimeout = 3 * time.Second  // a request needs the database besides, so that a slow one must not let it pass unlimited
 	awayFor     = 2 * time.Second  // a database that did not answer is left alone
 )
 
