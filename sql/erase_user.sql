@@ -70,7 +70,6 @@ begin
   delete from darkroom.access_tokens k where k.owner_id = v_user;
   delete from darkroom.uploads k where k.owner_id = v_user;
   delete from public.projects p where p.owner_id = v_user;
-  delete from darkroom.uploads u where u.owner_id = v_user;
   delete from public.users u where u.id = v_user;  -- and with it credentials and sessions
 
   -- A task keeps one id in all its entries, which nobody can compute: the salt is forgotten.
