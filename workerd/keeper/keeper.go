@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/rivertype"
 
 	"darkroom/gateway/storage"
 	"darkroom/sql/taskdb"
@@ -53,12 +52,9 @@ func Jobs(db *taskdb.DB, bucket *storage.Bucket, log *slog.Logger, every Interva
 	}
 }
 
-// once keeps a late job from being queued twice. One that failed is not tried again: the next comes soon.
-func once() *river.InsertOpts {
-	return &river.InsertOpts{MaxAttempts: 1, UniqueOpts: river.UniqueOpts{ByState: []rivertype.JobState{
-		rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRunning, rivertype.JobStateScheduled,
-	}}}
-}
+// once is for a job that is not tried again: the next comes soon. It is not unique, because River counts as running for an hour what a killed program ran,
+// and the upkeep would stand still; all of it may be done twice at once.
+func once() *river.InsertOpts { return &river.InsertOpts{MaxAttempts: 1} }
 
 type requeueArgs struct{}
 

@@ -2,14 +2,17 @@ package riverpilot_test
 
 import (
 	"context"
+	"log/slog"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/riverqueue/river"
 
+	"darkroom/gateway/storage"
 	"darkroom/sql/taskdb"
 	"darkroom/sql/taskdbtest"
+	"darkroom/workerd/keeper"
 	"darkroom/workerd/riverpilot"
 )
 
@@ -40,6 +43,32 @@ func TestAPausedQueueLeavesTasksAloneWhileJobsRun(t *testing.T) {
 	}
 	must(t, client.QueueResume(t.Context(), riverpilot.Queue, nil))
 	eventually(t, "Complete", func() bool { return b.task(t, task.ID).Status == taskdb.StatusComplete })
+}
+
+// What a program was at when it was killed stands in River's table as running for an hour.
+func TestUpkeepGoesOnAfterAProgramWasKilledAtIt(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	bucket, err := storage.Open(t.Context(), "file://"+t.TempDir())
+	must(t, err)
+	defer bucket.Close()
+	const left = "from river.river_job where kind = 'requeue_expired_tasks'"
+	for _, id := range []string{"killed", "next"} {
+		workers, periodic := keeper.Jobs(b.DB, bucket, slog.New(slog.DiscardHandler), keeper.Intervals{Requeue: time.Second, Sweep: time.Hour})
+		client := b.client(t, id, func(c *riverpilot.Config) {
+			c.Workers, c.Periodic = workers, periodic
+			c.Want = func(int) ([]string, int) { return nil, 0 }
+		}, nil)
+		var before, after int64
+		must(t, b.test.Pool.QueryRow(t.Context(), "select coalesce(max(id), 0) "+left).Scan(&before))
+		eventually(t, "looking for silent workers", func() bool {
+			must(t, b.test.Pool.QueryRow(t.Context(), "select coalesce(max(id), 0) "+left+" and state = 'completed'").Scan(&after))
+			return after > before
+		})
+		must(t, client.Stop(t.Context()))
+		_, err := b.test.Pool.Exec(t.Context(), "update river.river_job set state = 'running', finalized_at = null where kind = 'requeue_expired_tasks'")
+		must(t, err)
+	}
 }
 
 func TestAPeriodicJobRunsBesideATaskWithTheSameNumber(t *testing.T) {
