@@ -197,7 +197,7 @@ func TestCancelledStitchFreesItsSlot(t *testing.T) { //nolint:paralleltest // it
 	})
 	_, err := NewEngine(tools(t), 1).Run(ctx, stitchTask(t, []string{a, a}, `{"frame_overlap_settings_expanded":[3]}`), sink)
 	checkClass(t, err, engine.Cancelled)
-	if took := time.Since(asked); took > time.Second {
+	if took := time.Since(asked); took > 5*time.Second {
 		t.Errorf("it ended %v after the cancel", took)
 	}
 }

@@ -376,7 +376,7 @@ func TestACancelFreesTheSlotOfAServerThatHangs(t *testing.T) {
 	start := time.Now()
 	cancel()
 	err := <-ended
-	if took := time.Since(start); took > time.Second || engine.ClassOf(err) != engine.Cancelled {
+	if took := time.Since(start); took > 5*time.Second || engine.ClassOf(err) != engine.Cancelled {
 		t.Errorf("%v after the cancel: %v", took, err)
 	}
 	late, done := context.WithTimeout(t.Context(), 50*time.Millisecond)
