@@ -76,19 +76,13 @@ func New(ctx context.Context, pool *pgxpool.Pool) (*DB, error) {
 
 // As runs do in a transaction of the caller, and commits it if do returns nil.
 func (d *DB) As(ctx context.Context, who Identity, access pgx.TxAccessMode, do func(tx pgx.Tx) error) error {
-	limit, known := d.limits[who.Role]
-	if !known {
-		panic("identity: a request that nobody was asked about: " + who.Role)
-	}
-	claims := who.Claims
-	if claims == nil {
-		claims = json.RawMessage("{}")
+	begin := d.begin(who, Work{})
+	args := make([]any, len(begin.Params))
+	for i, param := range begin.Params {
+		args[i] = string(param)
 	}
 	return pgx.BeginTxFunc(ctx, d.pool, pgx.TxOptions{AccessMode: access}, func(tx pgx.Tx) error { //nolint:wrapcheck // what do returns must stay what it is
-		_, err := tx.Exec(ctx, `
-			select set_config('role', $1, true), set_config('request.jwt.claims', $2, true), set_config('statement_timeout', $3, true),
-			  set_config('lock_timeout', $4, true), set_config('idle_in_transaction_session_timeout', $5, true)`,
-			string(who.Role), string(claims), limit.statement, limit.lock, limit.idle)
+		_, err := tx.Exec(ctx, begin.SQL, args...)
 		if err != nil {
 			return fmt.Errorf("becoming %s: %w", who.Role, err)
 		}
