@@ -482,9 +482,14 @@ create unlogged table darkroom.rate_buckets (
 
 -- The event log -----------------------------------------------------------------------------------
 
+-- Read in the order in which transactions commit: xid says which transaction wrote an event, and a reader remembers the snapshot it has read up
+-- to (auth.read_events). Eight partitions are filled one after the other; the oldest is emptied when it is its turn again (darkroom.rotate_events).
+create sequence darkroom.task_events_id;
+create sequence darkroom.event_slot minvalue 0 maxvalue 7 start 0;
 create table darkroom.task_events (
-  id bigint generated always as identity primary key,
+  id bigint not null default nextval('darkroom.task_events_id'),
   xid xid8 not null default pg_current_xact_id(),
+  slot integer not null,
   owner_id uuid not null,
   project_id uuid,
   table_name text not null,
@@ -492,12 +497,63 @@ create table darkroom.task_events (
   row_id text not null,
   data jsonb not null,
   created_at timestamptz not null default clock_timestamp(),
+  primary key (xid, id, slot),
   constraint kind_is_insert_update_or_delete check (kind in ('INSERT', 'UPDATE', 'DELETE'))
-);
+) partition by list (slot);
+alter sequence darkroom.task_events_id owned by darkroom.task_events.id;
+create table darkroom.task_events_0 partition of darkroom.task_events for values in (0);
+create table darkroom.task_events_1 partition of darkroom.task_events for values in (1);
+create table darkroom.task_events_2 partition of darkroom.task_events for values in (2);
+create table darkroom.task_events_3 partition of darkroom.task_events for values in (3);
+create table darkroom.task_events_4 partition of darkroom.task_events for values in (4);
+create table darkroom.task_events_5 partition of darkroom.task_events for values in (5);
+create table darkroom.task_events_6 partition of darkroom.task_events for values in (6);
+create table darkroom.task_events_7 partition of darkroom.task_events for values in (7);
 comment on table darkroom.task_events is
-  'Every change of tasks, generations, shot_generations and credits, written in the transaction that makes it.';
+  'Every change of tasks, generations, shots, shot_generations, projects and credits, written in the transaction that makes it.';
 comment on column darkroom.task_events.data is 'INSERT: the row. UPDATE: the columns that can change. DELETE: the row as it was.';
-create index task_events_by_row on darkroom.task_events (row_id, id);
+comment on column darkroom.task_events.slot is 'The partition: what the sequence event_slot says.';
+-- What an owner missed.
+create index task_events_by_owner on darkroom.task_events (owner_id, id);
+
+create table darkroom.event_log (
+  only_row boolean primary key default true check (only_row),
+  keep interval not null default interval '7 days',
+  slot_since timestamptz not null default clock_timestamp(),
+  trimmed_xid xid8 not null default '0',
+  trimmed_at timestamptz not null default '-infinity',
+  origin text not null default '',
+  constraint events_are_kept_for_a_while check (keep >= interval '1 minute')
+);
+insert into darkroom.event_log default values;
+comment on column darkroom.event_log.keep is 'How long events stay at least: so long may a browser be away and miss nothing.';
+comment on column darkroom.event_log.trimmed_xid is 'No event of a later transaction was removed.';
+comment on column darkroom.event_log.trimmed_at is 'No event later than this was removed.';
+comment on column darkroom.event_log.origin is 'Where the transaction numbers in the log are from. See auth.open_event_log.';
+
+-- Realtime subscriptions, so that a browser whose connection broke goes on where it was, also at another gateway. See auth.take_lease.
+create table darkroom.realtime_gateways (
+  id uuid primary key,
+  position text not null,
+  seen_at timestamptz not null default clock_timestamp()
+) with (fillfactor = 50);
+comment on column darkroom.realtime_gateways.position is 'What subscriptions without a position of their own have received, at least.';
+create table darkroom.realtime_leases (
+  id uuid primary key default gen_random_uuid(),
+  key bytea not null,
+  owner_id uuid,
+  gateway_id uuid not null,
+  last_ref bigint not null,
+  position text,
+  lost_at timestamptz,
+  updated_at timestamptz not null default clock_timestamp()
+) with (fillfactor = 70);
+create index realtime_leases_by_key on darkroom.realtime_leases (key);
+comment on column darkroom.realtime_leases.key is 'Hash of who subscribed to what.';
+comment on column darkroom.realtime_leases.owner_id is 'The user; null: the service.';
+comment on column darkroom.realtime_leases.last_ref is 'The last message number that the client used, or somewhat less.';
+comment on column darkroom.realtime_leases.position is 'What it has received, at least; null: as far as its gateway.';
+comment on column darkroom.realtime_leases.lost_at is 'When its connection broke; null: it has one, if its gateway lives.';
 
 -- Who changed what only the service may change: users, tokens, prices, tools, granted credits. Triggers write it, and refuse every change to it.
 -- No foreign keys: it outlives what it tells of.

@@ -27,6 +27,10 @@ create trigger refuse_move before update on public.shot_generations
 create trigger fill_shot_generation before insert or update on public.shot_generations
   for each row execute function darkroom.fill_shot_generation();
 
+create trigger log_projects after insert or update or delete on public.projects
+  for each row execute function darkroom.log_row_change('projects');
+create trigger log_shots after insert or update or delete on public.shots
+  for each row execute function darkroom.log_row_change('shots');
 create trigger log_generations after insert or update or delete on public.generations
   for each row execute function darkroom.log_row_change('generations');
 create trigger log_shot_generations after insert or update or delete on public.shot_generations
@@ -69,6 +73,8 @@ drop trigger remember_deleted_generation on public.generations;
 drop trigger fill_project on public.projects;
 drop trigger refuse_move on public.shot_generations;
 drop trigger refuse_move on public.shots;
+drop trigger log_projects on public.projects;
+drop trigger log_shots on public.shots;
 drop trigger log_credits on public.credit_ledger;
 drop trigger log_shot_generations on public.shot_generations;
 drop trigger log_generations on public.generations;

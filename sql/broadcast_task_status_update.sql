@@ -13,8 +13,8 @@ begin
   else
     v_row := new;
   end if;
-  insert into darkroom.task_events (owner_id, project_id, table_name, kind, row_id, data)
-  values (v_row.owner_id, v_row.project_id, 'tasks', tg_op, v_row.id,
+  insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
+  values ((select s.last_value from darkroom.event_slot s), v_row.owner_id, v_row.project_id, 'tasks', tg_op, v_row.id,
     case tg_op
       when 'UPDATE' then jsonb_build_object(
         'status', new.status, 'worker_id', new.worker_id, 'attempt', new.attempt, 'failed_attempts', new.failed_attempts,

@@ -3,7 +3,7 @@
 -- Returns the erasure; for a user who was erased less than a day ago, the same one again. Nobody can take the id for that day (TD080).
 --
 -- One transaction: it holds the owner's lock and their projects, which nobody else needs, and waits for what others do there at that moment,
--- 5 s at most (55P03). It reads the event log whole. Other users are not held up.
+-- 5 s at most (55P03). Other users are not held up.
 -- Raises TD025 (no such user), TD050 (isolation). The service may call it.
 create or replace function public.erase_user(user_id uuid)
 returns public.erasure
@@ -81,6 +81,7 @@ begin
 
   -- last, because all of the above was logged
   delete from darkroom.task_events e where e.owner_id = v_user;
+  delete from darkroom.realtime_leases r where r.owner_id = v_user;
 
   insert into darkroom.erasures as e (owner_id) values (v_user) returning e.* into v_erasure;
   return (v_erasure.owner_id, v_erasure.requested_at, v_erasure.swept_at)::public.erasure;

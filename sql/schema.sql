@@ -89,7 +89,9 @@ create type public.sweep_report as (
   admitted integer
 );
 create sequence darkroom.event_bell as bigint increment 1 minvalue 1 maxvalue 2 start 1 cache 1;
+create sequence darkroom.event_slot as bigint increment 1 minvalue 0 maxvalue 7 start 0 cache 1;
 create sequence darkroom.ready_mark as bigint increment 1 minvalue 0 maxvalue 9223372036854775807 start 0 cache 1;
+create sequence darkroom.task_events_id as bigint increment 1 minvalue 1 maxvalue 9223372036854775807 start 1 cache 1;
 create sequence darkroom.worker_bell as bigint increment 1 minvalue 1 maxvalue 2 start 1 cache 1;
 create table darkroom.access_tokens (
   id uuid default gen_random_uuid() not null,
@@ -168,6 +170,22 @@ create table darkroom.erasures (
 );
 comment on column darkroom.erasures.swept_at is 'When their files were last looked for and deleted; null: not yet.';
 grant select on darkroom.erasures to service_role;
+create table darkroom.event_log (
+  only_row boolean default true not null,
+  keep interval default '7 days'::interval not null,
+  slot_since timestamp with time zone default clock_timestamp() not null,
+  trimmed_xid xid8 default '0'::xid8 not null,
+  trimmed_at timestamp with time zone default '-infinity'::timestamp with time zone not null,
+  origin text default ''::text not null,
+  constraint event_log_only_row_check CHECK (only_row),
+  constraint events_are_kept_for_a_while CHECK ((keep >= '00:01:00'::interval)),
+  constraint event_log_pkey PRIMARY KEY (only_row)
+);
+comment on column darkroom.event_log.keep is 'How long events stay at least: so long may a browser be away and miss nothing.';
+comment on column darkroom.event_log.origin is 'Where the transaction numbers in the log are from. See auth.open_event_log.';
+comment on column darkroom.event_log.trimmed_at is 'No event later than this was removed.';
+comment on column darkroom.event_log.trimmed_xid is 'No event of a later transaction was removed.';
+grant select on darkroom.event_log to service_role;
 create table darkroom.lease_watch (
   only_row boolean default true not null,
   last_run timestamp with time zone not null,
@@ -213,6 +231,32 @@ create unlogged table darkroom.rate_buckets (
   constraint rate_buckets_pkey PRIMARY KEY (bucket)
 ) with (fillfactor=50, autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=1000);
 grant select on darkroom.rate_buckets to service_role;
+create table darkroom.realtime_gateways (
+  id uuid not null,
+  "position" text not null,
+  seen_at timestamp with time zone default clock_timestamp() not null,
+  constraint realtime_gateways_pkey PRIMARY KEY (id)
+) with (fillfactor=50);
+comment on column darkroom.realtime_gateways."position" is 'What subscriptions without a position of their own have received, at least.';
+grant select on darkroom.realtime_gateways to service_role;
+create table darkroom.realtime_leases (
+  id uuid default gen_random_uuid() not null,
+  key bytea not null,
+  owner_id uuid,
+  gateway_id uuid not null,
+  last_ref bigint not null,
+  "position" text,
+  lost_at timestamp with time zone,
+  updated_at timestamp with time zone default clock_timestamp() not null,
+  constraint realtime_leases_pkey PRIMARY KEY (id)
+) with (fillfactor=70);
+CREATE INDEX realtime_leases_by_key ON darkroom.realtime_leases USING btree (key);
+comment on column darkroom.realtime_leases."position" is 'What it has received, at least; null: as far as its gateway.';
+comment on column darkroom.realtime_leases.key is 'Hash of who subscribed to what.';
+comment on column darkroom.realtime_leases.last_ref is 'The last message number that the client used, or somewhat less.';
+comment on column darkroom.realtime_leases.lost_at is 'When its connection broke; null: it has one, if its gateway lives.';
+comment on column darkroom.realtime_leases.owner_id is 'The user; null: the service.';
+grant select on darkroom.realtime_leases to service_role;
 create table darkroom.refresh_tokens (
   hash bytea not null,
   session_id uuid not null,
@@ -260,8 +304,9 @@ CREATE INDEX task_deps_by_owner ON darkroom.task_deps USING btree (owner_id);
 CREATE INDEX task_deps_by_task ON darkroom.task_deps USING btree (task_id);
 grant select on darkroom.task_deps to service_role;
 create table darkroom.task_events (
-  id bigint generated always as identity not null,
+  id bigint default nextval('darkroom.task_events_id'::regclass) not null,
   xid xid8 default pg_current_xact_id() not null,
+  slot integer not null,
   owner_id uuid not null,
   project_id uuid,
   table_name text not null,
@@ -270,12 +315,149 @@ create table darkroom.task_events (
   data jsonb not null,
   created_at timestamp with time zone default clock_timestamp() not null,
   constraint kind_is_insert_update_or_delete CHECK ((kind = ANY (ARRAY['INSERT'::text, 'UPDATE'::text, 'DELETE'::text]))),
-  constraint task_events_pkey PRIMARY KEY (id)
-);
-CREATE INDEX task_events_by_row ON darkroom.task_events USING btree (row_id, id);
-comment on table darkroom.task_events is 'Every change of tasks, generations, shot_generations and credits, written in the transaction that makes it.';
+  constraint task_events_pkey PRIMARY KEY (xid, id, slot)
+) partition by LIST (slot);
+CREATE INDEX task_events_by_owner ON ONLY darkroom.task_events USING btree (owner_id, id);
+comment on table darkroom.task_events is 'Every change of tasks, generations, shots, shot_generations, projects and credits, written in the transaction that makes it.';
 comment on column darkroom.task_events.data is 'INSERT: the row. UPDATE: the columns that can change. DELETE: the row as it was.';
+comment on column darkroom.task_events.slot is 'The partition: what the sequence event_slot says.';
 grant select on darkroom.task_events to service_role;
+create table darkroom.task_events_0 (
+  id bigint default nextval('darkroom.task_events_id'::regclass) not null,
+  xid xid8 default pg_current_xact_id() not null,
+  slot integer not null,
+  owner_id uuid not null,
+  project_id uuid,
+  table_name text not null,
+  kind text not null,
+  row_id text not null,
+  data jsonb not null,
+  created_at timestamp with time zone default clock_timestamp() not null,
+  constraint kind_is_insert_update_or_delete CHECK ((kind = ANY (ARRAY['INSERT'::text, 'UPDATE'::text, 'DELETE'::text]))),
+  constraint task_events_0_pkey PRIMARY KEY (xid, id, slot)
+);
+alter table darkroom.task_events attach partition darkroom.task_events_0 FOR VALUES IN (0);
+CREATE INDEX task_events_0_owner_id_id_idx ON darkroom.task_events_0 USING btree (owner_id, id);
+grant select on darkroom.task_events_0 to service_role;
+create table darkroom.task_events_1 (
+  id bigint default nextval('darkroom.task_events_id'::regclass) not null,
+  xid xid8 default pg_current_xact_id() not null,
+  slot integer not null,
+  owner_id uuid not null,
+  project_id uuid,
+  table_name text not null,
+  kind text not null,
+  row_id text not null,
+  data jsonb not null,
+  created_at timestamp with time zone default clock_timestamp() not null,
+  constraint kind_is_insert_update_or_delete CHECK ((kind = ANY (ARRAY['INSERT'::text, 'UPDATE'::text, 'DELETE'::text]))),
+  constraint task_events_1_pkey PRIMARY KEY (xid, id, slot)
+);
+alter table darkroom.task_events attach partition darkroom.task_events_1 FOR VALUES IN (1);
+CREATE INDEX task_events_1_owner_id_id_idx ON darkroom.task_events_1 USING btree (owner_id, id);
+grant select on darkroom.task_events_1 to service_role;
+create table darkroom.task_events_2 (
+  id bigint default nextval('darkroom.task_events_id'::regclass) not null,
+  xid xid8 default pg_current_xact_id() not null,
+  slot integer not null,
+  owner_id uuid not null,
+  project_id uuid,
+  table_name text not null,
+  kind text not null,
+  row_id text not null,
+  data jsonb not null,
+  created_at timestamp with time zone default clock_timestamp() not null,
+  constraint kind_is_insert_update_or_delete CHECK ((kind = ANY (ARRAY['INSERT'::text, 'UPDATE'::text, 'DELETE'::text]))),
+  constraint task_events_2_pkey PRIMARY KEY (xid, id, slot)
+);
+alter table darkroom.task_events attach partition darkroom.task_events_2 FOR VALUES IN (2);
+CREATE INDEX task_events_2_owner_id_id_idx ON darkroom.task_events_2 USING btree (owner_id, id);
+grant select on darkroom.task_events_2 to service_role;
+create table darkroom.task_events_3 (
+  id bigint default nextval('darkroom.task_events_id'::regclass) not null,
+  xid xid8 default pg_current_xact_id() not null,
+  slot integer not null,
+  owner_id uuid not null,
+  project_id uuid,
+  table_name text not null,
+  kind text not null,
+  row_id text not null,
+  data jsonb not null,
+  created_at timestamp with time zone default clock_timestamp() not null,
+  constraint kind_is_insert_update_or_delete CHECK ((kind = ANY (ARRAY['INSERT'::text, 'UPDATE'::text, 'DELETE'::text]))),
+  constraint task_events_3_pkey PRIMARY KEY (xid, id, slot)
+);
+alter table darkroom.task_events attach partition darkroom.task_events_3 FOR VALUES IN (3);
+CREATE INDEX task_events_3_owner_id_id_idx ON darkroom.task_events_3 USING btree (owner_id, id);
+grant select on darkroom.task_events_3 to service_role;
+create table darkroom.task_events_4 (
+  id bigint default nextval('darkroom.task_events_id'::regclass) not null,
+  xid xid8 default pg_current_xact_id() not null,
+  slot integer not null,
+  owner_id uuid not null,
+  project_id uuid,
+  table_name text not null,
+  kind text not null,
+  row_id text not null,
+  data jsonb not null,
+  created_at timestamp with time zone default clock_timestamp() not null,
+  constraint kind_is_insert_update_or_delete CHECK ((kind = ANY (ARRAY['INSERT'::text, 'UPDATE'::text, 'DELETE'::text]))),
+  constraint task_events_4_pkey PRIMARY KEY (xid, id, slot)
+);
+alter table darkroom.task_events attach partition darkroom.task_events_4 FOR VALUES IN (4);
+CREATE INDEX task_events_4_owner_id_id_idx ON darkroom.task_events_4 USING btree (owner_id, id);
+grant select on darkroom.task_events_4 to service_role;
+create table darkroom.task_events_5 (
+  id bigint default nextval('darkroom.task_events_id'::regclass) not null,
+  xid xid8 default pg_current_xact_id() not null,
+  slot integer not null,
+  owner_id uuid not null,
+  project_id uuid,
+  table_name text not null,
+  kind text not null,
+  row_id text not null,
+  data jsonb not null,
+  created_at timestamp with time zone default clock_timestamp() not null,
+  constraint kind_is_insert_update_or_delete CHECK ((kind = ANY (ARRAY['INSERT'::text, 'UPDATE'::text, 'DELETE'::text]))),
+  constraint task_events_5_pkey PRIMARY KEY (xid, id, slot)
+);
+alter table darkroom.task_events attach partition darkroom.task_events_5 FOR VALUES IN (5);
+CREATE INDEX task_events_5_owner_id_id_idx ON darkroom.task_events_5 USING btree (owner_id, id);
+grant select on darkroom.task_events_5 to service_role;
+create table darkroom.task_events_6 (
+  id bigint default nextval('darkroom.task_events_id'::regclass) not null,
+  xid xid8 default pg_current_xact_id() not null,
+  slot integer not null,
+  owner_id uuid not null,
+  project_id uuid,
+  table_name text not null,
+  kind text not null,
+  row_id text not null,
+  data jsonb not null,
+  created_at timestamp with time zone default clock_timestamp() not null,
+  constraint kind_is_insert_update_or_delete CHECK ((kind = ANY (ARRAY['INSERT'::text, 'UPDATE'::text, 'DELETE'::text]))),
+  constraint task_events_6_pkey PRIMARY KEY (xid, id, slot)
+);
+alter table darkroom.task_events attach partition darkroom.task_events_6 FOR VALUES IN (6);
+CREATE INDEX task_events_6_owner_id_id_idx ON darkroom.task_events_6 USING btree (owner_id, id);
+grant select on darkroom.task_events_6 to service_role;
+create table darkroom.task_events_7 (
+  id bigint default nextval('darkroom.task_events_id'::regclass) not null,
+  xid xid8 default pg_current_xact_id() not null,
+  slot integer not null,
+  owner_id uuid not null,
+  project_id uuid,
+  table_name text not null,
+  kind text not null,
+  row_id text not null,
+  data jsonb not null,
+  created_at timestamp with time zone default clock_timestamp() not null,
+  constraint kind_is_insert_update_or_delete CHECK ((kind = ANY (ARRAY['INSERT'::text, 'UPDATE'::text, 'DELETE'::text]))),
+  constraint task_events_7_pkey PRIMARY KEY (xid, id, slot)
+);
+alter table darkroom.task_events attach partition darkroom.task_events_7 FOR VALUES IN (7);
+CREATE INDEX task_events_7_owner_id_id_idx ON darkroom.task_events_7 USING btree (owner_id, id);
+grant select on darkroom.task_events_7 to service_role;
 create table darkroom.task_ready (
   owner_id uuid not null,
   task_type text not null,
@@ -419,6 +601,7 @@ create table public.projects (
 );
 CREATE INDEX projects_by_owner ON public.projects USING btree (owner_id);
 CREATE TRIGGER fill_project BEFORE INSERT ON public.projects FOR EACH ROW EXECUTE FUNCTION darkroom.fill_project();
+CREATE TRIGGER log_projects AFTER INSERT OR DELETE OR UPDATE ON public.projects FOR EACH ROW EXECUTE FUNCTION darkroom.log_row_change('projects');
 alter table public.projects enable row level security, force row level security;
 create policy internal on public.projects as permissive for all to current_user using true with check true;
 create policy own on public.projects as permissive for all to authenticated using (owner_id = ( SELECT auth.uid() AS uid)) with check (owner_id = ( SELECT auth.uid() AS uid));
@@ -486,6 +669,7 @@ create table public.shots (
   constraint shots_pkey PRIMARY KEY (id)
 );
 CREATE INDEX shots_by_project ON public.shots USING btree (project_id);
+CREATE TRIGGER log_shots AFTER INSERT OR DELETE OR UPDATE ON public.shots FOR EACH ROW EXECUTE FUNCTION darkroom.log_row_change('shots');
 CREATE TRIGGER refuse_move BEFORE UPDATE ON public.shots FOR EACH ROW WHEN (((old.id <> new.id) OR (old.project_id <> new.project_id))) EXECUTE FUNCTION darkroom.refuse_move();
 alter table public.shots enable row level security, force row level security;
 create policy internal on public.shots as permissive for all to current_user using true with check true;
@@ -726,8 +910,12 @@ grant execute on function auth.describe_uploads(text[]) to authenticator;
 grant execute on function auth.drop_child(uuid) to worker;
 -- function auth.drop_full_buckets(max_buckets integer DEFAULT 10000) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.drop_full_buckets(integer) to authenticator;
+-- function auth.end_leases(gateway uuid, leases uuid[]) returns void plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.end_leases(uuid,uuid[]) to authenticator;
 -- function auth.end_sessions(user_id uuid, session_id uuid, scope text) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.end_sessions(uuid,uuid,text) to authenticator;
+-- function auth.event_epoch() returns text sql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.event_epoch() to authenticator;
 -- function auth.finish_upload(object_key text, reservation uuid, stored bigint, content_type text DEFAULT NULL::text, cache_control text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.finish_upload(text,uuid,bigint,text,text,jsonb) to authenticator;
 -- function auth.give_back_task(task_id uuid, worker_name text, reason text) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
@@ -738,12 +926,22 @@ grant execute on function auth.holds_attempt(uuid,uuid,integer) to worker;
 grant execute on function auth.identify_token(bytea) to authenticator;
 -- function auth.jwt() returns jsonb sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.jwt() to anon, authenticated, service_role, worker;
+-- function auth.keep_leases(gateway uuid, upto text, leases uuid[], refs bigint[], positions text[], lost boolean[]) returns void plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.keep_leases(uuid,text,uuid[],bigint[],text[],boolean[]) to authenticator;
 -- function auth.lapsed_uploads() returns TABLE(object_key text, reservation uuid) sql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.lapsed_uploads() to authenticator;
 -- function auth.login_fault() returns text sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.login_fault() to authenticator, worker;
 -- function auth.note_worker(worker_name text, note jsonb) returns SETOF public.workers plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.note_worker(text,jsonb) to worker;
+-- function auth.open_event_log() returns TABLE(epoch text, upto pg_snapshot, last_id bigint) plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.open_event_log() to authenticator;
+-- function auth.read_events(epoch text, seen pg_snapshot, upto pg_snapshot DEFAULT NULL::pg_snapshot, after_id bigint DEFAULT 0, floor bigint DEFAULT 0, owner uuid DEFAULT NULL::uuid, project uuid DEFAULT NULL::uuid, max_rows integer DEFAULT NULL::integer) returns TABLE(id bigint, created_at timestamp with time zone, owner_id uuid, project_id uuid, table_name text, kind text, row_id text, record jsonb, old_record jsonb, visible_upto pg_snapshot) plpgsql volatile security definer set search_path=pg_catalog, pg_temp set enable_seqscan=off set jit=off
+grant execute on function auth.read_events(text,pg_snapshot,pg_snapshot,bigint,bigint,uuid,uuid,integer) to authenticator;
+-- function auth.readable(ids uuid[]) returns SETOF uuid sql stable set search_path=pg_catalog, pg_temp
+grant execute on function auth.readable(uuid[]) to authenticated, service_role;
+-- function auth.realtime_tables() returns TABLE(table_name text, columns jsonb, own_rules boolean) sql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.realtime_tables() to authenticator;
 -- function auth.role() returns text sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.role() to anon, authenticated, service_role, worker;
 -- function auth.role_limits() returns TABLE(role_name text, statement_timeout text, lock_timeout text, idle_in_transaction_session_timeout text) sql stable security definer set search_path=pg_catalog, pg_temp
@@ -754,6 +952,8 @@ grant execute on function auth.rotate_session(bytea,bytea) to authenticator;
 grant execute on function auth.sign_up(text,text,jsonb) to authenticator;
 -- function auth.start_session(user_id uuid, password_hash text, token_hash bytea) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.start_session(uuid,text,bytea) to authenticator;
+-- function auth.take_lease(gateway uuid, key bytea, owner uuid, ref bigint) returns TABLE(lease_id uuid, resume_from text) plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.take_lease(uuid,bytea,uuid,bigint) to authenticator;
 -- function auth.take_tokens(bucket bytea, per_second double precision, burst integer, wanted integer) returns TABLE(granted integer, busy double precision) plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.take_tokens(bytea,double precision,integer,integer) to authenticator;
 -- function auth.token_id() returns uuid sql stable set search_path=pg_catalog, pg_temp
@@ -817,6 +1017,7 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.resolve_task_type(p_tool_id text, p_task_type text) returns public.task_types plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.revive_task(p_task uuid) returns boolean plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.ring_event_bell() returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.rotate_events() returns boolean plpgsql volatile set search_path=pg_catalog, pg_temp set lock_timeout=200ms
 -- function darkroom.session_idle() returns interval sql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.sign_in_account(p_user uuid) returns jsonb sql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.tasks_of_worker() returns uuid[] sql stable security definer set search_path=pg_catalog, pg_temp

@@ -57,7 +57,7 @@ func Status(code string) int {
 		return http.StatusMethodNotAllowed
 	case "TD030", "TD031", "TD032":
 		return http.StatusConflict
-	case "TD080":
+	case "TD080", "TD090":
 		return http.StatusGone
 	case TooLarge, "TD004", "TD070":
 		return http.StatusRequestEntityTooLarge

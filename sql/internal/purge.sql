@@ -17,7 +17,18 @@ begin
   delete from darkroom.sessions s where s.used_at < clock_timestamp() - darkroom.session_idle();
   get diagnostics v_count = row_count;
   v_total := v_total + v_count;
-  return v_total;
+
+  -- Old events; subscriptions that nobody came back to while theirs were kept; and gateways that have none any more.
+  perform darkroom.rotate_events();
+  delete from darkroom.realtime_leases r
+  using darkroom.event_log k
+  where coalesce(r.lost_at, (select g.seen_at from darkroom.realtime_gateways g where g.id = r.gateway_id), r.updated_at) < clock_timestamp() - k.keep;
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  delete from darkroom.realtime_gateways g
+  where g.seen_at < clock_timestamp() - interval '1 hour' and not exists (select from darkroom.realtime_leases r where r.gateway_id = g.id);
+  get diagnostics v_count = row_count;
+  return v_total + v_count;
 end
 $$;
 comment on function darkroom.purge is 'Deletes rows that have served their time.';

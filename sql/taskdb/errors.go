@@ -44,6 +44,7 @@ var (
 	ErrObjectBusy          = &Error{Code: "TD071", Message: "Object is being written"}
 	ErrErased              = &Error{Code: "TD080", Message: "User was erased"}
 	ErrAppendOnly          = &Error{Code: "TD089", Message: "Append-only"}
+	ErrEventsGone          = &Error{Code: "TD090", Message: "Events cannot be resumed"}
 )
 
 // Errors lists every refusal once, in the order of the codes.
@@ -74,6 +75,7 @@ func Errors() []*Error {
 		ErrObjectBusy,
 		ErrErased,
 		ErrAppendOnly,
+		ErrEventsGone,
 	}
 }
 

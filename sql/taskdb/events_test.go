@@ -63,11 +63,11 @@ func TestEventsAreLoggedAndTheListenerIsWoken(t *testing.T) {
 			}
 		}
 	}
-	wait(1) // at once: the grant
+	wait(3) // at once: project, shot, grant
 	b.image("shot_id", b.shot)
-	wait(2)
+	wait(4)
 	b.complete(b.claim(anyWorker))
-	wait(8)
+	wait(10)
 	stop()
 	if err := <-ended; err != nil {
 		t.Errorf("the listener ended with %v", err)
@@ -75,7 +75,7 @@ func TestEventsAreLoggedAndTheListenerIsWoken(t *testing.T) {
 	got := value[[]string](b, `select array_agg(table_name || ' ' || kind || coalesce(' ' || (data ->> 'status'), '') || coalesce(' ' || (data ->> 'kind'), '')
 		|| case when project_id = $1 then ' here' else '' end order by id) from darkroom.task_events`, b.project)
 	want := map[string]int{
-		"credit_ledger INSERT grant": 1, "tasks INSERT Queued here": 1, "tasks UPDATE In Progress here": 1, "credit_ledger INSERT hold": 1,
+		"projects INSERT here": 1, "shots INSERT here": 1, "credit_ledger INSERT grant": 1, "tasks INSERT Queued here": 1, "tasks UPDATE In Progress here": 1, "credit_ledger INSERT hold": 1,
 		"generations INSERT here": 1, "shot_generations INSERT here": 1, "tasks UPDATE Complete here": 1, "credit_ledger INSERT settle": 1,
 	}
 	for _, event := range got {

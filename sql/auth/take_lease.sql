@@ -1,0 +1,47 @@
+-- A subscription begins at a gateway: returns its lease, and the position that it goes on from when the same client had it before and its
+-- connection broke; a null position begins now.
+--
+-- The same client: what it subscribed to is the same (key), and its message numbers go on (ref): they are counted by the page, and a new page
+-- begins near 1. The nearest lease is taken over. One that is not known to have lost its connection stays, since it may be of another page; then
+-- only its position is taken. Where several are near, the oldest position is: it costs some events twice, never one.
+create or replace function auth.take_lease(gateway uuid, key bytea, owner uuid, ref bigint)
+returns table (lease_id uuid, resume_from text)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  c_near constant bigint := 16::bigint;                         -- messages that may be under way when a connection breaks, and more
+  c_silent constant interval := interval '10 seconds';  -- a gateway says every second that it lives
+  v_nearest record;
+  v_from text;
+begin
+  perform pg_advisory_xact_lock(hashtextextended(encode(take_lease.key, 'hex'), 0));
+  select l.id, l.last_ref, l.lost_at is not null or coalesce(g.seen_at < clock_timestamp() - c_silent, true) as lost into v_nearest
+  from darkroom.realtime_leases l left join darkroom.realtime_gateways g on g.id = l.gateway_id
+  where l.key = take_lease.key and l.last_ref < take_lease.ref
+  order by l.last_ref desc, 3 desc limit 1;
+  if not found then
+    return query insert into darkroom.realtime_leases as n (key, owner_id, gateway_id, last_ref)
+      values (take_lease.key, take_lease.owner, take_lease.gateway, take_lease.ref) returning n.id, null::text;
+    return;
+  end if;
+
+  select coalesce(l.position, g.position) into v_from
+  from darkroom.realtime_leases l left join darkroom.realtime_gateways g on g.id = l.gateway_id
+  where l.key = take_lease.key and l.last_ref < take_lease.ref and (l.id = v_nearest.id or l.last_ref >= take_lease.ref - c_near)
+  order by case when l.position is null then g.seen_at else l.updated_at end limit 1;
+  if v_nearest.lost then
+    update darkroom.realtime_leases l
+    set gateway_id = take_lease.gateway, last_ref = take_lease.ref, position = v_from, lost_at = null, updated_at = clock_timestamp()
+    where l.id = v_nearest.id;
+    return query select v_nearest.id, v_from;
+  else
+    return query insert into darkroom.realtime_leases as n (key, owner_id, gateway_id, last_ref, position)
+      values (take_lease.key, take_lease.owner, take_lease.gateway, take_lease.ref, v_from) returning n.id, v_from;
+  end if;
+end
+$$;
+comment on function auth.take_lease is 'Begins a subscription, or goes on with one whose connection broke.';
+revoke all on function auth.take_lease from public;
+grant execute on function auth.take_lease to authenticator;
