@@ -25,6 +25,7 @@ import (
 	"darkroom/gateway/problem"
 	"darkroom/gateway/rest"
 	"darkroom/gateway/storage"
+	"darkroom/gateway/web"
 	"darkroom/sql/taskdb"
 )
 
@@ -62,6 +63,7 @@ type Config struct {
 	Log         *slog.Logger
 	Guard       Guard // limits, other origins, proxies
 	Upstream    Upstream
+	Dev         Door  // what only `gateway dev` has; nil for none
 	// DrainNotice is how long /readyz says no before new connections are refused, so that a load balancer can look away.
 	DrainNotice time.Duration
 }
@@ -71,7 +73,7 @@ type Server struct {
 	pool     *pgxpool.Pool
 	as       *identity.DB
 	bucket   *storage.Bucket
-	doors    []door
+	doors    []Door
 	objects  *objects.Door
 	verifier *identity.Verifier
 	log      *slog.Logger
@@ -149,16 +151,39 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	s.objects = objects.New(objects.Config{
 		Bucket: bucket, DB: s.as, Signer: signer, MaxUpload: cmp.Or(config.MaxUpload, objects.DefaultMaxUpload), Log: config.Log,
 	})
-	s.doors = []door{
-		signIn, tables, s.objects, functions.New(functions.Config{DB: s.as, Bucket: bucket, Signer: signer, PublicURL: config.PublicURL, Log: config.Log}),
+	console, err := newConsole(config, keys)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	s.doors = []Door{
+		signIn, tables, s.objects, functions.New(functions.Config{DB: s.as, Bucket: bucket, Signer: signer, PublicURL: config.PublicURL, Log: config.Log}), console,
+	}
+	if config.Dev != nil {
+		s.doors = append(s.doors, config.Dev)
 	}
 	s.echo = s.routes()
 	return s, nil
 }
 
-// door is one surface of the gateway, such as /rest/v1.
-type door interface {
+// Door is one surface of the gateway, such as /rest/v1.
+type Door interface {
 	Routes(e *echo.Echo)
+}
+
+// newConsole makes the page that the gateway shows. Its public key is the one of the settings; without that it is one as `gateway keys` prints, and where
+// nobody signs in here there is none.
+func newConsole(config Config, keys identity.Settings) (*web.Door, error) {
+	key := config.AnonKey
+	if key == "" && config.JWTSecret != "" {
+		signer, err := identity.NewSigner(keys)
+		if err != nil {
+			return nil, err
+		}
+		if key, err = signer.Key(identity.Anon); err != nil {
+			return nil, err
+		}
+	}
+	return web.New(web.Config{Key: key, Dev: config.Dev != nil, PublicURL: config.PublicURL})
 }
 
 // Close ends the connections to database and storage. To be called after Serve has returned.
