@@ -1,6 +1,6 @@
 import { toDarkroomError } from './errors.js';
 
-const attempts = 5;
+const attempts = 4;
 const shortest = 500;
 const longest = 15_000;
 
