@@ -44,6 +44,10 @@ function isRetryable(code: string, status: number): boolean {
   return status >= 500;
 }
 
+// fetch throws a TypeError when no answer came, in words of each browser's; postgrest-js hands that on as text, with an empty code and the status 0.
+const unanswered = new Set(['AuthRetryableFetchError', 'StorageUnknownError']);
+const unansweredWords = /failed to fetch|fetch failed|networkerror|load failed|network request failed/i;
+
 /** Reads whatever a call of supabase-js gave or threw: errors of PostgREST, of auth and storage, `TypeError: Failed to fetch`, anything. */
 export function toDarkroomError(error: unknown, status?: number): DarkroomError {
   if (error instanceof DarkroomError) return error;
@@ -55,9 +59,7 @@ export function toDarkroomError(error: unknown, status?: number): DarkroomError 
 
   const httpStatus = number(status) || number(said.statusCode) || number(said.status);
   const code = text(said.code) || text(said.error_code) || text(said.errorCode);
-  // fetch throws a TypeError when no answer came; postgrest-js hands that on as text with an empty code and the status 0.
-  const silent = error instanceof TypeError || said.name === 'AuthRetryableFetchError' || said.name === 'StorageUnknownError';
-  if (!httpStatus && !code && (silent || /^(TypeError|FetchError)\b|fetch failed|failed to fetch|network/i.test(message))) {
+  if (!httpStatus && !code && (unanswered.has(String(said.name)) || unansweredWords.test(message))) {
     return new DarkroomError({ code: networkError, message: 'The server cannot be reached', details: message, cause: error });
   }
   return new DarkroomError({
