@@ -62,6 +62,7 @@ type Config struct {
 	Log         *slog.Logger
 	Guard       Guard // limits, other origins, proxies
 	Upstream    Upstream
+	Dev         Door // what only `gateway dev` has; nil for none
 	// DrainNotice is how long /readyz says no before new connections are refused, so that a load balancer can look away.
 	DrainNotice time.Duration
 }
@@ -71,7 +72,7 @@ type Server struct {
 	pool     *pgxpool.Pool
 	as       *identity.DB
 	bucket   *storage.Bucket
-	doors    []door
+	doors    []Door
 	objects  *objects.Door
 	verifier *identity.Verifier
 	log      *slog.Logger
@@ -149,15 +150,18 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	s.objects = objects.New(objects.Config{
 		Bucket: bucket, DB: s.as, Signer: signer, MaxUpload: cmp.Or(config.MaxUpload, objects.DefaultMaxUpload), Log: config.Log,
 	})
-	s.doors = []door{
+	s.doors = []Door{
 		signIn, tables, s.objects, functions.New(functions.Config{DB: s.as, Bucket: bucket, Signer: signer, PublicURL: config.PublicURL, Log: config.Log}),
+	}
+	if config.Dev != nil {
+		s.doors = append(s.doors, config.Dev)
 	}
 	s.echo = s.routes()
 	return s, nil
 }
 
-// door is one surface of the gateway, such as /rest/v1.
-type door interface {
+// Door is one surface of the gateway, such as /rest/v1.
+type Door interface {
 	Routes(e *echo.Echo)
 }
 
