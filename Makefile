@@ -55,6 +55,11 @@ migration: ## Freeze what changed in sql/ into the next migration: make migratio
 	@test -n '$(name)' || { echo 'Name the migration: make migration name=claim_skip_locked' >&2; exit 2; }
 	@go run ./migrations/snapshot -name '$(name)'
 
+# npm's two commands are quiet when all is well. The result is committed: build and run need neither of them.
+.PHONY: web
+web: ## Build the console (gateway/web/console/dist) anew; needs Node and npm
+	@cd gateway/web && npm ci --no-fund --no-audit --loglevel=error && npm run --silent check && npm run --silent build -w console
+
 .PHONY: sbom
 sbom: build ## Write bin/*.sbom: the modules that the programs are made of, with versions and checksums
 	@for program in gateway workerd; do go version -m bin/$$program >bin/$$program.sbom; done

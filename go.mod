@@ -2,6 +2,9 @@ module darkroom
 
 go 1.26.0
 
+// Packages of npm, some of which carry Go files.
+ignore ./gateway/web/node_modules
+
 require (
 	code.dny.dev/ssrf v0.3.0
 	github.com/Azure/azure-sdk-for-go/sdk/storage/azblob v1.8.0

@@ -25,6 +25,7 @@ import (
 	"darkroom/gateway/problem"
 	"darkroom/gateway/rest"
 	"darkroom/gateway/storage"
+	"darkroom/gateway/web"
 	"darkroom/sql/taskdb"
 )
 
@@ -150,8 +151,12 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	s.objects = objects.New(objects.Config{
 		Bucket: bucket, DB: s.as, Signer: signer, MaxUpload: cmp.Or(config.MaxUpload, objects.DefaultMaxUpload), Log: config.Log,
 	})
+	console, err := newConsole(config, keys)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	s.doors = []Door{
-		signIn, tables, s.objects, functions.New(functions.Config{DB: s.as, Bucket: bucket, Signer: signer, PublicURL: config.PublicURL, Log: config.Log}),
+		signIn, tables, s.objects, functions.New(functions.Config{DB: s.as, Bucket: bucket, Signer: signer, PublicURL: config.PublicURL, Log: config.Log}), console,
 	}
 	if config.Dev != nil {
 		s.doors = append(s.doors, config.Dev)
@@ -163,6 +168,22 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 // Door is one surface of the gateway, such as /rest/v1.
 type Door interface {
 	Routes(e *echo.Echo)
+}
+
+// newConsole makes the page that the gateway shows. Its public key is the one of the settings; without that it is one as `gateway keys` prints, and where
+// nobody signs in here there is none.
+func newConsole(config Config, keys identity.Settings) (*web.Door, error) {
+	key := config.AnonKey
+	if key == "" && config.JWTSecret != "" {
+		signer, err := identity.NewSigner(keys)
+		if err != nil {
+			return nil, err
+		}
+		if key, err = signer.Key(identity.Anon); err != nil {
+			return nil, err
+		}
+	}
+	return web.New(web.Config{Key: key, Dev: config.Dev != nil, PublicURL: config.PublicURL})
 }
 
 // Close ends the connections to database and storage. To be called after Serve has returned.

@@ -1,0 +1,16 @@
+import { toDarkroomError } from './errors.js';
+
+const attempts = 5;
+const shortest = 500;
+const longest = 15_000;
+
+/** Whether a call that failed is made again: errors of the network and the database are, refusals are not. */
+export function shouldRetry(failures: number, error: unknown): boolean {
+  return failures < attempts && toDarkroomError(error).retryable;
+}
+
+/** For how many milliseconds to wait before: twice as long each time, and somewhere in the upper half of that, so that clients don't come all at once. */
+export function retryDelay(failures: number): number {
+  const most = Math.min(shortest * 2 ** failures, longest);
+  return most / 2 + (Math.random() * most) / 2;
+}
