@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	newest         = 100         // generations looked at for new ones, and shown in the gallery
+	newest         = 100         // generations looked at for new ones
 	reconnectPause = time.Second // after the database cut the listener off
 )
 
@@ -125,9 +125,7 @@ func (f *follower) look(ctx context.Context) error {
 	if err := f.lookAtSamples(ctx); err != nil {
 		return err
 	}
-	if err := f.tell(list); err != nil {
-		return err
-	}
+	f.tell(list)
 	return f.travelWhenDrawn(ctx)
 }
 
@@ -173,17 +171,10 @@ func (f *follower) travelWhenDrawn(ctx context.Context) error {
 	return nil
 }
 
-// tell shows all generations in the gallery, and tells of new ones.
-func (f *follower) tell(list []taskdb.Generation) error {
-	isNew := func(g taskdb.Generation) bool { return !f.told[g.ID] && g.Location != nil }
-	if !slices.ContainsFunc(list, isNew) {
-		return nil
-	}
-	if err := f.writePage(list); err != nil {
-		return err
-	}
+// tell tells of new generations.
+func (f *follower) tell(list []taskdb.Generation) {
 	for _, g := range slices.Backward(list) {
-		if !isNew(g) {
+		if f.told[g.ID] || g.Location == nil {
 			continue
 		}
 		f.told[g.ID] = true
@@ -200,7 +191,6 @@ func (f *follower) tell(list []taskdb.Generation) error {
 		}
 		f.line.printf("%s: %s%s", g.Type, f.present(*g.Location), note)
 	}
-	return nil
 }
 
 // present is the address of a file now: the gateway may have listened elsewhere when it was made.

@@ -23,7 +23,6 @@ const (
 	stateFile  = "state.json"
 	envFile    = "env"
 	travelFile = "travel.json"
-	pageFile   = "gallery.html"
 	workerFile = "worker.sql"
 	logFolder  = "log"
 	tempFolder = "tmp" // of workers
