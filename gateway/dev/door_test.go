@@ -2,6 +2,7 @@ package dev
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -59,9 +60,7 @@ func ask(d *door, role identity.Role, method, target string, header http.Header)
 	})
 	d.Routes(e)
 	request := httptest.NewRequest(method, target, nil)
-	for name, values := range header {
-		request.Header[name] = values
-	}
+	maps.Copy(request.Header, header)
 	recorder := httptest.NewRecorder()
 	e.ServeHTTP(recorder, request)
 	return recorder
