@@ -1,10 +1,13 @@
+export type { Move } from './cache/generations.js';
 export { DarkroomProvider, type DarkroomProviderProps, useDarkroom } from './context.js';
 export type { Upload } from './data/files.js';
 export { DarkroomError, insufficientCredits, type Toast, toastFor, toDarkroomError } from './errors.js';
 export {
+  type PreloadMappings,
   type PreloadOptions,
   preloadGenerationTaskMappings,
   useGenerationTask,
+  usePreloadedMappings,
   useTaskGeneration,
 } from './hooks/generationTaskBridge.js';
 export { useCredits, useLedger, useWorkers } from './hooks/useAccount.js';
@@ -27,8 +30,9 @@ export {
 } from './hooks/useTasks.js';
 export { type UseUnifiedGenerationsOptions, useUnifiedGenerations } from './hooks/useUnifiedGenerations.js';
 export { useUploadImage } from './hooks/useUploadImage.js';
-export { type Live, type LiveStatus, useWebSocket } from './hooks/useWebSocket.js';
+export { useWebSocket } from './hooks/useWebSocket.js';
 export { cacheTimes, queryKeys } from './keys.js';
+export type { Live, LiveStatus } from './live/project.js';
 export { createQueryClient, DarkroomQueryClient } from './queryClient.js';
 export { retryDelay, shouldRetry } from './retry.js';
 export * from './types.js';

@@ -15,6 +15,15 @@ export const queryKeys = {
   explanation: (taskId: string) => ['task-explanation', taskId] as const,
 };
 
+/** Begins the keys of the galleries of all shots. */
+export const allShots = ['unified-generations', 'shot'] as const;
+
+/** Begins the keys of why tasks wait: each depends on the others. */
+export const allExplanations = ['task-explanation'] as const;
+
+/** Of the mutations that move things about in shots. */
+export const positionKey = ['position-generation'] as const;
+
 const second = 1000;
 const minute = 60 * second;
 

@@ -1,18 +1,34 @@
-import { QueryClient, type QueryClientConfig, type QueryFilters, type QueryKey } from '@tanstack/react-query';
+import {
+  type InvalidateOptions,
+  type InvalidateQueryFilters,
+  QueryClient,
+  type QueryClientConfig,
+  type QueryFilters,
+  type QueryKey,
+} from '@tanstack/react-query';
 import { cacheTimes } from './keys.js';
 import { retryDelay, shouldRetry } from './retry.js';
 
-/** A QueryClient that also takes a bare key where TanStack Query 5 wants filters, as version 3 did: `getQueriesData(['generations', projectId])`. */
+/**
+ * A QueryClient that takes a bare key where TanStack Query 5 wants filters, as people write it and as version 4 had it:
+ * `queryClient.getQueriesData(['generations', projectId])` is `getQueriesData({ queryKey: ['generations', projectId] })`.
+ */
 export class DarkroomQueryClient extends QueryClient {
-  override getQueriesData: QueryClient['getQueriesData'] = ((filters: QueryFilters | QueryKey) =>
-    super.getQueriesData(asFilters(filters))) as QueryClient['getQueriesData'];
+  override getQueriesData<TData = unknown>(filters: QueryFilters | QueryKey): [QueryKey, TData | undefined][] {
+    return super.getQueriesData<TData>(asFilters(filters));
+  }
 
-  override invalidateQueries: QueryClient['invalidateQueries'] = ((filters?: QueryFilters | QueryKey, ...rest: never[]) =>
-    super.invalidateQueries(filters && asFilters(filters), ...rest)) as QueryClient['invalidateQueries'];
+  override invalidateQueries(filters?: InvalidateQueryFilters | QueryKey, options?: InvalidateOptions): Promise<void> {
+    return super.invalidateQueries(filters && asFilters(filters), options);
+  }
 }
 
-function asFilters(filters: QueryFilters | QueryKey): QueryFilters {
-  return Array.isArray(filters) ? { queryKey: filters } : (filters as QueryFilters);
+function asFilters<F extends QueryFilters>(filters: F | QueryKey): F {
+  return isKey(filters) ? ({ queryKey: filters } as unknown as F) : filters;
+}
+
+function isKey(filters: object): filters is QueryKey {
+  return Array.isArray(filters);
 }
 
 /** Makes the cache as the hooks expect it: database errors are tried again with growing pauses, what was refused is not. */

@@ -1,7 +1,7 @@
 import type { SupabaseClient } from '@supabase/supabase-js';
 import type { Generation, ShotGeneration, Task, UnifiedGeneration } from '../types.js';
 import { answer } from './answer.js';
-import { getTask } from './tasks.js';
+import { tasksById } from './tasks.js';
 
 /** Where the next page begins: after this row. */
 export type Cursor =
@@ -77,7 +77,7 @@ function older(createdAt: string, id: string): string {
 }
 
 export function unified(row: Generation, link: ShotGeneration | null): UnifiedGeneration {
-  const taskId = row.source_task_id ?? row.tasks[0];
+  const taskId = taskOf(row);
   return { ...row, position: link?.position ?? null, ...(link && { shotGenerationId: link.id }), ...(taskId && { taskId }) };
 }
 
@@ -114,11 +114,24 @@ export async function generationsOfTasks(client: SupabaseClient, taskIds: readon
   return new Map(rows.flatMap((row) => (row.source_task_id ? [[row.source_task_id, row] as const] : [])));
 }
 
-/** The task that made a generation; null: it was uploaded, or is not the caller's. */
-export async function taskOfGeneration(client: SupabaseClient, generationId: string): Promise<Task | null> {
-  const generation = await answer<Pick<Generation, 'source_task_id' | 'tasks'> | null>(
-    client.from('generations').select('source_task_id,tasks').eq('id', generationId).maybeSingle(),
+/** The tasks that made generations, by generation. Uploads are not in it. */
+export async function tasksOfGenerations(client: SupabaseClient, generationIds: readonly string[]): Promise<Map<string, Task>> {
+  if (generationIds.length === 0) return new Map();
+  const rows = await answer<Pick<Generation, 'id' | 'source_task_id' | 'tasks'>[]>(
+    client
+      .from('generations')
+      .select('id,source_task_id,tasks')
+      .in('id', [...generationIds]),
   );
-  const taskId = generation?.source_task_id ?? generation?.tasks[0];
-  return taskId ? getTask(client, taskId) : null;
+  const tasks = await tasksById(client, [...new Set(rows.flatMap((row) => taskOf(row) ?? []))]);
+  return new Map(
+    rows.flatMap((row) => {
+      const task = tasks.get(taskOf(row) ?? '');
+      return task ? [[row.id, task] as const] : [];
+    }),
+  );
+}
+
+function taskOf(row: Pick<Generation, 'source_task_id' | 'tasks'>): string | undefined {
+  return row.source_task_id ?? row.tasks[0];
 }

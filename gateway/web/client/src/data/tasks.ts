@@ -25,6 +25,18 @@ export async function getTask(client: SupabaseClient, taskId: string): Promise<T
   return answer<Task | null>(client.from('tasks').select('*').eq('id', taskId).maybeSingle());
 }
 
+/** Tasks by id; those that are none of the caller's are not in it. */
+export async function tasksById(client: SupabaseClient, ids: readonly string[]): Promise<Map<string, Task>> {
+  if (ids.length === 0) return new Map();
+  const rows = await answer<Task[]>(
+    client
+      .from('tasks')
+      .select('*')
+      .in('id', [...ids]),
+  );
+  return new Map(rows.map((row) => [row.id, row]));
+}
+
 /** The attempts of a task that have ended, the first one first. */
 export async function listAttempts(client: SupabaseClient, taskId: string): Promise<TaskAttempt[]> {
   return answer<TaskAttempt[]>(client.from('task_attempts').select('*').eq('task_id', taskId).order('attempt'));

@@ -1,4 +1,5 @@
 import { type UseQueryResult, useQuery } from '@tanstack/react-query';
+import type { TaskListKey } from '../cache/tasks.js';
 import { useDarkroom } from '../context.js';
 import { explainTask, getTask, type ListTasks, listAttempts, listTasks } from '../data/tasks.js';
 import type { DarkroomError } from '../errors.js';
@@ -11,10 +12,10 @@ export interface UseTasksOptions extends Omit<ListTasks, 'projectId'> {
 }
 
 /** The tasks of a project, newest first. */
-export function useTasks({ projectId, statuses, limit }: UseTasksOptions): UseQueryResult<Task[], DarkroomError> {
+export function useTasks({ projectId, statuses, limit = 100 }: UseTasksOptions): UseQueryResult<Task[], DarkroomError> {
   const client = useDarkroom();
   return useQuery<Task[], DarkroomError>({
-    queryKey: [...queryKeys.tasks(projectId ?? ''), { statuses: statuses && [...statuses].sort(), limit }],
+    queryKey: [...queryKeys.tasks(projectId ?? ''), { statuses: statuses && [...statuses].sort(), limit } satisfies TaskListKey],
     queryFn: ({ signal }) => listTasks(client, { projectId: projectId ?? '', statuses, limit }, signal),
     staleTime: cacheTimes.tasks,
     enabled: Boolean(projectId),

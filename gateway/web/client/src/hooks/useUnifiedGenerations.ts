@@ -1,4 +1,5 @@
 import { skipToken, type UseInfiniteQueryResult, useInfiniteQuery, useQuery, useQueryClient } from '@tanstack/react-query';
+import { type GalleryKey, rememberGenerations } from '../cache/generations.js';
 import { useDarkroom } from '../context.js';
 import { type Cursor, listProjectGenerations, listShotGenerations, type Page } from '../data/generations.js';
 import type { DarkroomError } from '../errors.js';
@@ -25,8 +26,8 @@ export function useUnifiedGenerations(options: UseUnifiedGenerationsOptions): Us
   const cache = useQueryClient();
   const queryKey =
     mode === 'shot-specific'
-      ? [...queryKeys.unifiedShot(shotId), { includeUnpositioned, pageSize }]
-      : [...queryKeys.unifiedProject(projectId), { pageSize }];
+      ? [...queryKeys.unifiedShot(shotId), { includeUnpositioned, pageSize } satisfies GalleryKey]
+      : [...queryKeys.unifiedProject(projectId), { pageSize } satisfies GalleryKey];
 
   // What any gallery of the project has read stands under the spec's key. Looking at it keeps it while a gallery is shown.
   useQuery<Generation[]>({ queryKey: queryKeys.generations(projectId), queryFn: skipToken, staleTime: cacheTimes.generations });
@@ -38,7 +39,7 @@ export function useUnifiedGenerations(options: UseUnifiedGenerationsOptions): Us
         mode === 'shot-specific'
           ? await listShotGenerations(client, shotId, pageSize, pageParam, includeUnpositioned)
           : await listProjectGenerations(client, projectId, pageSize, pageParam);
-      remember(cache, projectId, page.rows);
+      rememberGenerations(cache, projectId, page.rows);
       return page;
     },
     initialPageParam: null,
@@ -51,12 +52,4 @@ export function useUnifiedGenerations(options: UseUnifiedGenerationsOptions): Us
 
 function rowsOf(data: { pages: Page[] }): UnifiedGeneration[] {
   return data.pages.flatMap((page) => page.rows);
-}
-
-function remember(cache: ReturnType<typeof useQueryClient>, projectId: string, rows: UnifiedGeneration[]): void {
-  cache.setQueryData<Generation[]>(queryKeys.generations(projectId), (known = []) => {
-    const all = new Map(known.map((row) => [row.id, row]));
-    for (const { position: _position, shotGenerationId: _link, taskId: _task, ...row } of rows) all.set(row.id, row);
-    return [...all.values()].sort((a, b) => (a.created_at < b.created_at ? 1 : -1));
-  });
 }

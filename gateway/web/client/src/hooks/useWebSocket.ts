@@ -1,14 +1,18 @@
-export type LiveStatus = 'connecting' | 'live' | 'offline';
+import { useQueryClient } from '@tanstack/react-query';
+import { useSyncExternalStore } from 'react';
+import { useDarkroom } from '../context.js';
+import { idle, type Live, liveProject } from '../live/project.js';
 
-export interface Live {
-  /** `live`: nothing that changes from now on is missed. */
-  status: LiveStatus;
-  /** How many events came right after the last reconnect: what happened meanwhile. 0 until there was one. */
-  resumedEvents: number;
-  lastEventAt: Date | null;
+/**
+ * Keeps what the other hooks have read of a project up to date: one channel, which reconnects by itself. Progress of running tasks is written into the
+ * cache as it comes; whatever else changes is read anew, once for a burst; after a reconnect everything is.
+ */
+export function useWebSocket(projectId: string | null | undefined): Live {
+  const client = useDarkroom();
+  const cache = useQueryClient();
+  const live = projectId ? liveProject(client, cache, projectId) : null;
+  return useSyncExternalStore(live?.subscribe ?? subscribeToNothing, live?.snapshot ?? nothing, nothing);
 }
 
-/** Keeps what the other hooks have read of a project up to date: one channel, which reconnects by itself. */
-export function useWebSocket(_projectId: string | null | undefined): Live {
-  return { status: 'connecting', resumedEvents: 0, lastEventAt: null };
-}
+const subscribeToNothing = () => () => {};
+const nothing = () => idle;
