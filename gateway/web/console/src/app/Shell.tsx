@@ -73,9 +73,9 @@ export function Shell({ session, signOut, projects, dev }: ShellProps) {
   return (
     <ConsoleProvider value={value}>
       <div className={css.shell}>
-        <a className={css.skip} href="#main" onClick={skip}>
+        <button type="button" className={css.skip} onClick={skip}>
           Skip to the content
-        </a>
+        </button>
         <aside className={css.rail}>
           <div className={css.brand}>
             <span className={css.bulb} aria-hidden="true" />
@@ -90,7 +90,13 @@ export function Shell({ session, signOut, projects, dev }: ShellProps) {
           ) : null}
           <div className={css.railFoot}>
             <LiveMark {...connection} />
-            <button type="button" className={css.account} popoverTarget="account" aria-label={`Account of ${session.user.email ?? 'you'}`} data-testid="account">
+            <button
+              type="button"
+              className={css.account}
+              popoverTarget="account"
+              aria-label={`Account of ${session.user.email ?? 'you'}`}
+              data-testid="account"
+            >
               <UserRound aria-hidden="true" />
               <span>{session.user.email}</span>
             </button>
@@ -120,8 +126,7 @@ export function Shell({ session, signOut, projects, dev }: ShellProps) {
   );
 }
 
-function skip(event: React.MouseEvent) {
-  event.preventDefault();
+function skip() {
   document.getElementById('main')?.focus();
 }
 
@@ -147,7 +152,11 @@ function Nav({ place, className, create }: { place: Place; className?: string; c
   const waiting = open.data?.length ?? 0;
   const item = (to: Place & { page: 'gallery' | 'queue' | 'workers' | 'credits' }, icon: ReactNode, name: string, extra?: ReactNode) => (
     <li>
-      <Link href={href(to)} aria-current={place.page === to.page || (to.page === 'gallery' && place.page === 'shot') ? 'page' : undefined} data-testid={`nav-${to.page}`}>
+      <Link
+        href={href(to)}
+        aria-current={place.page === to.page || (to.page === 'gallery' && place.page === 'shot') ? 'page' : undefined}
+        data-testid={`nav-${to.page}`}
+      >
         {icon}
         <span>{name}</span>
         {extra}

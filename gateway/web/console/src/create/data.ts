@@ -1,4 +1,13 @@
-import { type CreateTaskInput, type DarkroomError, type JsonObject, type Task, toDarkroomError, useCreateTask, useCredits, useDarkroom } from '@darkroom/client';
+import {
+  type CreateTaskInput,
+  type DarkroomError,
+  type JsonObject,
+  type Task,
+  toDarkroomError,
+  useCreateTask,
+  useCredits,
+  useDarkroom,
+} from '@darkroom/client';
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { useConsole } from '../app/console';

@@ -54,13 +54,35 @@ export function Lightbox({ id, rows, onShow, onClose, more }: LightboxProps) {
 
   return (
     // biome-ignore lint/a11y/noNoninteractiveElementInteractions: the arrow keys leaf through, wherever the focus is
-    <dialog ref={dialog} className={css.box} aria-label={generation ? captionOf(generation.params) || 'Details' : 'Details'} onKeyDown={press} data-testid="lightbox">
+    <dialog
+      ref={dialog}
+      className={css.box}
+      aria-label={generation ? captionOf(generation.params) || 'Details' : 'Details'}
+      onKeyDown={press}
+      data-testid="lightbox"
+    >
       <div className={css.stage} onPointerDown={down} onPointerUp={up}>
         {generation ? <Large key={generation.id} generation={generation} /> : single.isPending ? <Spinner /> : null}
-        <Button className={classes(css.turn, css.left)} look="quiet" icon aria-label="Previous" disabled={!previous} onClick={() => previous && onShow(previous.id)} data-testid="previous">
+        <Button
+          className={classes(css.turn, css.left)}
+          look="quiet"
+          icon
+          aria-label="Previous"
+          disabled={!previous}
+          onClick={() => previous && onShow(previous.id)}
+          data-testid="previous"
+        >
           <ChevronLeft aria-hidden="true" />
         </Button>
-        <Button className={classes(css.turn, css.right)} look="quiet" icon aria-label="Next" disabled={!next} onClick={() => next && onShow(next.id)} data-testid="next">
+        <Button
+          className={classes(css.turn, css.right)}
+          look="quiet"
+          icon
+          aria-label="Next"
+          disabled={!next}
+          onClick={() => next && onShow(next.id)}
+          data-testid="next"
+        >
           <ChevronRight aria-hidden="true" />
         </Button>
         {index >= 0 ? (
@@ -87,7 +109,19 @@ function Large({ generation }: { generation: UnifiedGeneration }) {
   if (!location) return <p>It has no file.</p>;
   if (type === 'video') {
     // biome-ignore lint/a11y/useMediaCaption: what is made here has no speech
-    return <video className={css.media} src={location} poster={thumbnail ?? undefined} controls autoPlay muted loop playsInline data-testid="large" />;
+    return (
+      <video
+        className={css.media}
+        src={location}
+        poster={thumbnail ?? undefined}
+        controls
+        autoPlay
+        muted
+        loop
+        playsInline
+        data-testid="large"
+      />
+    );
   }
   return <img className={css.media} src={location} alt={captionOf(generation.params) || 'Picture'} draggable={false} data-testid="large" />;
 }
@@ -183,7 +217,10 @@ function AddToShot({ generation, projectId }: { generation: UnifiedGeneration; p
     const name = shots.data.find((shot) => shot.id === shotId)?.name;
     add.mutate(
       { shotId, generationIds: [generation.id] },
-      { onSuccess: () => toast({ kind: 'success', title: `Added to ${name}`, description: 'It lies in the tray, unpositioned.' }), onError: refused },
+      {
+        onSuccess: () => toast({ kind: 'success', title: `Added to ${name}`, description: 'It lies in the tray, unpositioned.' }),
+        onError: refused,
+      },
     );
   };
   return (
@@ -211,7 +248,11 @@ function factsOf({ params, metadata }: UnifiedGeneration): [string, string][] {
   const facts: [string, string][] = width && height ? [['Size', `${width} × ${height}`]] : [];
   for (const [name, value] of Object.entries(rest)) {
     if (name === 'prompt' || /(_id|_ref|_url)$/.test(name) || value === null || value === undefined || value === '') continue;
-    const said = Array.isArray(value) ? value.filter((v) => typeof v !== 'object').join(', ') : typeof value === 'object' ? '' : String(value);
+    const said = Array.isArray(value)
+      ? value.filter((v) => typeof v !== 'object').join(', ')
+      : typeof value === 'object'
+        ? ''
+        : String(value);
     if (said && said.length < 200) facts.push([title(name), said]);
   }
   return facts;
@@ -223,6 +264,10 @@ function title(name: string): string {
 
 function fileName({ id, type, location, params }: UnifiedGeneration): string {
   const ending = /\.[a-z0-9]{2,4}(?=$|\?)/i.exec(location ?? '')?.[0] ?? (type === 'video' ? '.mp4' : '.png');
-  const words = captionOf(params).toLowerCase().replace(/[^\p{L}\p{N}]+/gu, '-').replace(/^-|-$/g, '').slice(0, 60);
+  const words = captionOf(params)
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}]+/gu, '-')
+    .replace(/^-|-$/g, '')
+    .slice(0, 60);
   return `${words || id}${ending}`;
 }

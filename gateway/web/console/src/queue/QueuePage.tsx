@@ -44,7 +44,7 @@ export function QueuePage() {
     Failed: of('Failed').length,
     Cancelled: of('Cancelled').length,
   };
-  const waiting = of('Queued').toReversed(); // the next one first
+  const waiting = [...of('Queued')].reverse(); // the next one first
   const ended = trees.filter(({ task }) => task.status !== 'In Progress' && task.status !== 'Queued');
   const shows = (status: Task['status']) => filter === 'all' || filter === status;
   const openId = place.page === 'queue' ? place.taskId : undefined;
@@ -122,7 +122,14 @@ function Row({ tree, children, picture, actions }: { tree: Tree; children: React
   const { href } = useConsole();
   const { task } = tree;
   return (
-    <li className={css.row} data-testid="task" data-task={task.id} data-status={task.status} data-attempt={task.attempt} data-worker={task.worker_id ?? ''}>
+    <li
+      className={css.row}
+      data-testid="task"
+      data-task={task.id}
+      data-status={task.status}
+      data-attempt={task.attempt}
+      data-worker={task.worker_id ?? ''}
+    >
       <div className={css.picture} aria-hidden="true">
         {picture}
       </div>
@@ -169,7 +176,12 @@ export function Retry({ task }: { task: Task }) {
       onClick={() =>
         retry.mutate(task.id, {
           onSuccess: (again) =>
-            toast({ kind: 'success', title: 'It is made again', description: titleOf(again), action: { label: 'Show', run: () => go({ page: 'queue', taskId: again.id }) } }),
+            toast({
+              kind: 'success',
+              title: 'It is made again',
+              description: titleOf(again),
+              action: { label: 'Show', run: () => go({ page: 'queue', taskId: again.id }) },
+            }),
           onError: refused,
         })
       }
@@ -186,7 +198,11 @@ function Running({ tree }: { tree: Tree }) {
   const preview = previewOf(tree);
   const percent = percentOf(tree);
   return (
-    <Row tree={tree} picture={preview ? <img className={css.preview} src={preview} alt="" /> : <span className={css.bath} />} actions={<Cancel task={task} />}>
+    <Row
+      tree={tree}
+      picture={preview ? <img className={css.preview} src={preview} alt="" /> : <span className={css.bath} />}
+      actions={<Cancel task={task} />}
+    >
       <div className={css.progress}>
         <Progress percent={percent} label={`Progress of ${titleOf(task)}`} />
         <span data-testid="percent">{percent === undefined ? '' : `${Math.round(percent)} %`}</span>
@@ -283,7 +299,7 @@ function Waiting({ tree }: { tree: Tree }) {
 function Ended({ tree }: { tree: Tree }) {
   const { task, children } = tree;
   const now = useNow(10_000);
-  const picture = [task, ...children.toReversed()].map((t) => t.thumbnail_url).find(Boolean);
+  const picture = [task, ...[...children].reverse()].map((t) => t.thumbnail_url).find(Boolean);
   const tone = task.status === 'Complete' ? 'good' : task.status === 'Failed' ? 'bad' : 'plain';
   return (
     <Row

@@ -47,7 +47,8 @@ export function headline(explanation: TaskExplanation, now: number): string {
 export function turn(explanation: TaskExplanation, now: number): string {
   const { queue_position: position, expected_start: start, runnable } = explanation;
   if (!runnable) return '';
-  const place = position === null ? '' : position > 1000 ? 'Beyond place 1000' : position === 1 ? 'Next in line' : `Place ${position} in line`;
+  const place =
+    position === null ? '' : position > 1000 ? 'Beyond place 1000' : position === 1 ? 'Next in line' : `Place ${position} in line`;
   const when = start === null ? '' : `expected ${until(start, now)}`;
   return [place, when].filter(Boolean).join(', ');
 }

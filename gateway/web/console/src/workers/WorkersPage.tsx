@@ -35,7 +35,8 @@ export function WorkersPage() {
   const info = useDevInfo().data;
   const cache = useQueryClient();
   const killed = useQuery<Killed[]>({ queryKey: killedKey, queryFn: skipToken, gcTime: Number.POSITIVE_INFINITY }).data ?? [];
-  const remember = (k: Killed) => cache.setQueryData<Killed[]>(killedKey, (all = []) => [k, ...all.filter((other) => other.workerId !== k.workerId)]);
+  const remember = (k: Killed) =>
+    cache.setQueryData<Killed[]>(killedKey, (all = []) => [k, ...all.filter((other) => other.workerId !== k.workerId)]);
   const forget = (k: Killed) => cache.setQueryData<Killed[]>(killedKey, (all = []) => all.filter((other) => other !== k));
   const alive = workers.data?.filter((worker) => worker.alive).length ?? 0;
 
@@ -75,13 +76,25 @@ export function WorkersPage() {
 
 const states: Record<string, Tone> = { up: 'good', down: 'bad', probing: 'wait' };
 
-function Worker({ worker, tasks, mayKill, onKilled }: { worker: WorkerStatus; tasks: readonly Task[]; mayKill: boolean; onKilled: (k: Killed) => void }) {
+function Worker({
+  worker,
+  tasks,
+  mayKill,
+  onKilled,
+}: {
+  worker: WorkerStatus;
+  tasks: readonly Task[];
+  mayKill: boolean;
+  onKilled: (k: Killed) => void;
+}) {
   const now = useNow();
   const kill = useKillWorker();
   const cache = useQueryClient();
   const refused = useErrorToast();
   const engines = Array.isArray(worker.info.engines) ? worker.info.engines.map(object) : [];
-  const held = tasks.filter((task) => task.status === 'In Progress' && task.worker_id === worker.id && task.task_type !== 'travel_orchestrator');
+  const held = tasks.filter(
+    (task) => task.status === 'In Progress' && task.worker_id === worker.id && task.task_type !== 'travel_orchestrator',
+  );
 
   const end = () => {
     const at = Date.now();
@@ -98,7 +111,12 @@ function Worker({ worker, tasks, mayKill, onKilled }: { worker: WorkerStatus; ta
 
   return (
     <li>
-      <Card className={classes(css.worker, !worker.alive && css.silent)} data-testid="worker" data-worker={worker.id} data-alive={worker.alive}>
+      <Card
+        className={classes(css.worker, !worker.alive && css.silent)}
+        data-testid="worker"
+        data-worker={worker.id}
+        data-alive={worker.alive}
+      >
         <header className={css.head}>
           <h2>{worker.id}</h2>
           <Chip tone={worker.alive ? 'good' : 'bad'}>{worker.alive ? 'alive' : 'silent'}</Chip>
@@ -123,7 +141,9 @@ function Worker({ worker, tasks, mayKill, onKilled }: { worker: WorkerStatus; ta
                   </span>
                 </div>
                 <p className={css.facts}>
-                  {[text(engine.device), bytes(Number(engine.memory_bytes ?? 0)), list(engine.models), list(engine.task_types, kindOf)].filter(Boolean).join(', ')}
+                  {[text(engine.device), bytes(Number(engine.memory_bytes ?? 0)), list(engine.models), list(engine.task_types, kindOf)]
+                    .filter(Boolean)
+                    .join(', ')}
                 </p>
                 {text(engine.reason) ? <p className={css.reason}>{text(engine.reason)}</p> : null}
               </li>
@@ -135,7 +155,14 @@ function Worker({ worker, tasks, mayKill, onKilled }: { worker: WorkerStatus; ta
         {worker.running.length > 0 ? (
           <ul className={css.running}>
             {worker.running.map((running) => (
-              <Current key={running.task_id} id={running.task_id} attempt={running.attempt} claimedAt={running.claimed_at} known={tasks} now={now} />
+              <Current
+                key={running.task_id}
+                id={running.task_id}
+                attempt={running.attempt}
+                claimedAt={running.claimed_at}
+                known={tasks}
+                now={now}
+              />
             ))}
           </ul>
         ) : null}
@@ -148,7 +175,19 @@ function list(value: unknown, say: (word: string) => string = (word) => word): s
   return Array.isArray(value) ? value.map((v) => say(text(v))).join(', ') : '';
 }
 
-function Current({ id, attempt, claimedAt, known, now }: { id: string; attempt: number; claimedAt: string; known: readonly Task[]; now: number }) {
+function Current({
+  id,
+  attempt,
+  claimedAt,
+  known,
+  now,
+}: {
+  id: string;
+  attempt: number;
+  claimedAt: string;
+  known: readonly Task[];
+  now: number;
+}) {
   const { href } = useConsole();
   const task = known.find((t) => t.id === id);
   const percent = task?.progress?.percent;
@@ -175,7 +214,9 @@ function Takeovers({ killed, close }: { killed: Killed; close: () => void }) {
           <X aria-hidden="true" />
         </Button>
       </header>
-      {killed.held.length === 0 ? <p className={css.note}>It held nothing of this project. Kill one while it works, to see another take over.</p> : null}
+      {killed.held.length === 0 ? (
+        <p className={css.note}>It held nothing of this project. Kill one while it works, to see another take over.</p>
+      ) : null}
       {killed.held.map((held) => (
         <Takeover key={held.taskId} killed={killed} taskId={held.taskId} attempt={held.attempt} />
       ))}
