@@ -19,19 +19,17 @@ const pictureSizes = [
 interface FormProps {
   request: CreateRequest;
   onClose: () => void;
-  formId: string;
-  foot: (price: number | undefined, ready: string, busy: boolean, label: string) => void;
 }
 
 /** The form that makes a picture, or a travel between pictures. */
-export function CreateDialog({ request, onClose }: { request: CreateRequest; onClose: () => void }) {
+export default function CreateDialog({ request, onClose }: FormProps) {
   const [kind, setKind] = useState(request.kind);
   return (
     <Dialog wide title="Create" onClose={onClose} testId="create-dialog">
       <div className={css.kinds} role="tablist" aria-label="What to make">
         {(['picture', 'travel'] as const).map((k) => (
           <button key={k} type="button" role="tab" aria-selected={kind === k} onClick={() => setKind(k)} data-testid={`tab-${k}`}>
-            {k === 'picture' ? 'Picture' : 'Travel between pictures'}
+            {k === 'picture' ? 'Picture' : 'Travel'}
           </button>
         ))}
       </div>
@@ -40,7 +38,7 @@ export function CreateDialog({ request, onClose }: { request: CreateRequest; onC
   );
 }
 
-function PictureForm({ request, onClose }: Pick<FormProps, 'request' | 'onClose'>) {
+function PictureForm({ request, onClose }: FormProps) {
   const { project } = useConsole();
   const shots = useShots(project.id).data ?? [];
   const [prompt, setPrompt] = useState(request.prompt ?? '');
@@ -72,8 +70,7 @@ function PictureForm({ request, onClose }: Pick<FormProps, 'request' | 'onClose'
             name="prompt"
             rows={3}
             required
-            // biome-ignore lint/a11y/noAutofocus: the dialog was opened to write this
-            autoFocus
+            data-autofocus=""
             placeholder="a smiling cat on a blue background"
             value={prompt}
             onChange={(event) => setPrompt(event.target.value)}
@@ -145,7 +142,7 @@ interface Picked {
 
 const travelSizes = ['768x512', '512x768', '512x512'];
 
-function TravelForm({ request, onClose }: Pick<FormProps, 'request' | 'onClose'>) {
+function TravelForm({ request, onClose }: FormProps) {
   const { project } = useConsole();
   const shots = useShots(project.id).data ?? [];
   const [pictures, setPictures] = useState<Picked[]>(() =>
@@ -448,7 +445,7 @@ function Foot({
           <>
             <strong>{credits(price)}</strong> {price === 1 ? 'credit' : 'credits'}
             {lacks > 0 ? <em>{credits(lacks)} missing</em> : <span>of {account ? credits(account.available) : '…'}</span>}
-            {note ? <span>{note}</span> : null}
+            {note ? <small>{note}</small> : null}
             {missing ? <Hidden>{missing}</Hidden> : null}
           </>
         )}

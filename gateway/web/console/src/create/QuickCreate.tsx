@@ -2,7 +2,7 @@ import { useCredits } from '@darkroom/client';
 import { SlidersHorizontal, Sparkles } from 'lucide-react';
 import { type FormEvent, useState } from 'react';
 import { useConsole } from '../app/console';
-import { credits } from '../lib/words';
+import { inCredits } from '../lib/words';
 import { Button } from '../ui/ui';
 import css from './Create.module.css';
 import { anyPicture, tools, useCost, useMake } from './data';
@@ -30,9 +30,7 @@ export function QuickCreate() {
         onChange={(event) => setPrompt(event.target.value)}
         autoComplete="off"
       />
-      <span className={short ? css.short : css.cost}>
-        {cost === undefined ? '' : `${credits(cost)} ${cost === 1 ? 'credit' : 'credits'}`}
-      </span>
+      <span className={short ? css.short : css.cost}>{cost === undefined ? '' : inCredits(cost)}</span>
       <Button look="quiet" icon aria-label="More options" title="More options" onClick={() => create({ kind: 'picture', prompt })}>
         <SlidersHorizontal aria-hidden="true" />
       </Button>

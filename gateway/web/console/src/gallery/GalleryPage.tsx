@@ -24,6 +24,7 @@ export function GalleryPage() {
   const rows = gallery.data ?? [];
   const developing = useDeveloping(gallery.data);
   const narrow = !useMedia('(min-width: 1080px)');
+  const phone = useMedia('(max-width: 719px)');
   const [picked, setPicked] = useState<UnifiedGeneration[] | null>(null);
   const openId = place.page === 'gallery' ? place.generationId : undefined;
   const empty = gallery.data && rows.length === 0 && developing.length === 0;
@@ -53,9 +54,11 @@ export function GalleryPage() {
             <Button onClick={() => create({ kind: 'travel' })} data-testid="create-travel">
               <Film aria-hidden="true" /> Travel
             </Button>
-            <Button look="primary" onClick={() => create()} data-testid="create-picture">
-              <Plus aria-hidden="true" /> Create
-            </Button>
+            {phone ? null : (
+              <Button look="primary" onClick={() => create()} data-testid="create-picture">
+                <Plus aria-hidden="true" /> Create
+              </Button>
+            )}
           </>
         }
       />
@@ -66,7 +69,7 @@ export function GalleryPage() {
           Describe a picture above, or paste this into a terminal. It appears here by itself.
         </Newcomer>
       ) : (
-        // biome-ignore lint/a11y/useKeyWithClickEvents lint/a11y/noStaticElementInteractions: arrow keys move between the tiles, which are buttons
+        // biome-ignore lint/a11y/noStaticElementInteractions: arrow keys move between the tiles, which are buttons
         <div className={css.grid} onKeyDown={moveByKeys} data-testid="gallery">
           {developing.map((tree) => (
             <Developing key={tree.task.id} tree={tree} />

@@ -5,7 +5,7 @@ import { Link } from 'wouter';
 import { useConsole } from '../app/console';
 import { useErrorToast, useToast } from '../app/toasts';
 import { dateTime, duration } from '../lib/time';
-import { captionOf, credits, text } from '../lib/words';
+import { captionOf, inCredits, text } from '../lib/words';
 import { Button, buttonClass, Chip, CopyButton, classes, Failure, Field, Spinner, useModal } from '../ui/ui';
 import { useAddToShot, useGeneration } from './data';
 import css from './Lightbox.module.css';
@@ -53,7 +53,6 @@ export function Lightbox({ id, rows, onShow, onClose, more }: LightboxProps) {
   };
 
   return (
-    // biome-ignore lint/a11y/noNoninteractiveElementInteractions: the arrow keys leaf through, wherever the focus is
     <dialog
       ref={dialog}
       className={css.box}
@@ -108,7 +107,6 @@ function Large({ generation }: { generation: UnifiedGeneration }) {
   const { location, thumbnail_url: thumbnail, type } = generation;
   if (!location) return <p>It has no file.</p>;
   if (type === 'video') {
-    // biome-ignore lint/a11y/useMediaCaption: what is made here has no speech
     return (
       <video
         className={css.media}
@@ -131,7 +129,10 @@ function Facts({ generation, onClose }: { generation: UnifiedGeneration; onClose
   const task = useGenerationTask(generation.id).data;
   const caption = captionOf(generation.params);
   const prompt = text(generation.params.prompt);
-  const took = task?.claimed_at && task.completed_at ? Date.parse(task.completed_at) - Date.parse(task.claimed_at) : null;
+  const took =
+    task?.claimed_at && task.completed_at && !task.orchestrator_task_id
+      ? Date.parse(task.completed_at) - Date.parse(task.claimed_at)
+      : null;
   // A child of a travel costs nothing itself and is not shown by itself.
   const taskId = task?.orchestrator_task_id ?? task?.id ?? generation.source_task_id;
   const file = fileName(generation);
@@ -186,7 +187,7 @@ function Facts({ generation, onClose }: { generation: UnifiedGeneration; onClose
           <>
             <Fact name="Made by" value={`${task.worker_id ?? 'nobody'}, attempt ${task.attempt}`} />
             {took === null ? null : <Fact name="Took" value={duration(took)} />}
-            {task.orchestrator_task_id ? null : <Fact name="Cost" value={`${credits(task.cost)} credits`} />}
+            {task.orchestrator_task_id ? null : <Fact name="Cost" value={inCredits(task.cost)} />}
           </>
         ) : null}
         {factsOf(generation).map(([name, value]) => (
@@ -241,25 +242,30 @@ function AddToShot({ generation, projectId }: { generation: UnifiedGeneration; p
   );
 }
 
+// What says again what another one says.
+const said =
+  /^(prompt|fps_helpers|parsed_resolution_wh|size|num_total_segments_generated|frame_overlap_settings_expanded)$|(_id|_ref|_url)$/;
+
 /** Params and metadata as names and values; what is long or nested is left to the task's own page. */
 function factsOf({ params, metadata }: UnifiedGeneration): [string, string][] {
-  const all = { ...metadata, ...params };
-  const { width, height, ...rest } = all;
+  const { width, height, ...rest } = { ...metadata, ...params };
   const facts: [string, string][] = width && height ? [['Size', `${width} × ${height}`]] : [];
   for (const [name, value] of Object.entries(rest)) {
-    if (name === 'prompt' || /(_id|_ref|_url)$/.test(name) || value === null || value === undefined || value === '') continue;
-    const said = Array.isArray(value)
-      ? value.filter((v) => typeof v !== 'object').join(', ')
-      : typeof value === 'object'
-        ? ''
-        : String(value);
-    if (said && said.length < 200) facts.push([title(name), said]);
+    if (said.test(name)) continue;
+    const words = wordsOf(value);
+    if (words && words.length < 200) facts.push([title(name), words]);
   }
   return facts;
 }
 
+function wordsOf(value: unknown): string {
+  if (typeof value === 'number') return String(Math.round(value * 100) / 100);
+  if (Array.isArray(value)) return value.map(wordsOf).filter(Boolean).join(', ');
+  return typeof value === 'string' || typeof value === 'boolean' ? String(value) : '';
+}
+
 function title(name: string): string {
-  return name.replaceAll('_', ' ').replace(/^./, (c) => c.toUpperCase());
+  return name === 'fps' ? 'FPS' : name.replaceAll('_', ' ').replace(/^./, (c) => c.toUpperCase());
 }
 
 function fileName({ id, type, location, params }: UnifiedGeneration): string {

@@ -51,7 +51,7 @@ const instructions = {
 };
 
 /** A shot: its pictures in order on a strip of film, and those without a position in the tray below. */
-export function ShotPage({ shotId }: { shotId: string }) {
+export default function ShotPage({ shotId }: { shotId: string }) {
   const { project, place, go, create } = useConsole();
   const shot = useShots(project.id).data?.find((s) => s.id === shotId);
   const gallery = useUnifiedGenerations({ projectId: project.id, mode: 'shot-specific', shotId, pageSize: 100 });
@@ -66,6 +66,7 @@ export function ShotPage({ shotId }: { shotId: string }) {
   const developing = useDeveloping(gallery.data, shotId);
   const move = useMoves(shotId);
   const narrow = !useMedia('(min-width: 1080px)');
+  const phone = useMedia('(max-width: 719px)');
   const sensors = useSensors(
     useSensor(MouseSensor, { activationConstraint: { distance: 6 } }),
     useSensor(TouchSensor, { activationConstraint: { delay: 220, tolerance: 8 } }),
@@ -119,9 +120,11 @@ export function ShotPage({ shotId }: { shotId: string }) {
             >
               <Film aria-hidden="true" /> {pictures.length < 2 ? 'Travel' : `Travel through ${pictures.length}`}
             </Button>
-            <Button look="primary" onClick={() => create({ kind: 'picture', shotId })} data-testid="create-picture">
-              <Plus aria-hidden="true" /> Create
-            </Button>
+            {phone ? null : (
+              <Button look="primary" onClick={() => create({ kind: 'picture', shotId })} data-testid="create-picture">
+                <Plus aria-hidden="true" /> Create
+              </Button>
+            )}
           </>
         }
       />

@@ -5,7 +5,7 @@ import { Link } from 'wouter';
 import { useConsole } from '../app/console';
 import { useErrorToast, useToast } from '../app/toasts';
 import { ago, duration, until, useNow } from '../lib/time';
-import { count, credits, kindOf, titleOf } from '../lib/words';
+import { count, inCredits, kindOf, titleOf } from '../lib/words';
 import { Newcomer } from '../ui/Newcomer';
 import { Column, PageHead, Section } from '../ui/Page';
 import { Button, Chip, classes, Failure, Progress, Skeleton } from '../ui/ui';
@@ -117,13 +117,21 @@ function Loading() {
   );
 }
 
+interface RowProps {
+  tree: Tree;
+  children: ReactNode;
+  picture?: ReactNode;
+  actions?: ReactNode;
+  small?: boolean;
+}
+
 /** The frame of every row: a picture, the words, what can be done. */
-function Row({ tree, children, picture, actions }: { tree: Tree; children: ReactNode; picture?: ReactNode; actions?: ReactNode }) {
+function Row({ tree, children, picture, actions, small }: RowProps) {
   const { href } = useConsole();
   const { task } = tree;
   return (
     <li
-      className={css.row}
+      className={classes(css.row, small && css.ended)}
       data-testid="task"
       data-task={task.id}
       data-status={task.status}
@@ -303,6 +311,7 @@ function Ended({ tree }: { tree: Tree }) {
   const tone = task.status === 'Complete' ? 'good' : task.status === 'Failed' ? 'bad' : 'plain';
   return (
     <Row
+      small
       tree={tree}
       picture={picture ? <img src={picture} alt="" loading="lazy" /> : <CircleSlash />}
       actions={task.status === 'Complete' ? undefined : <Retry task={task} />}
@@ -320,7 +329,7 @@ function Ended({ tree }: { tree: Tree }) {
           {[
             ago(task.completed_at, now),
             task.attempt > 1 ? `${task.attempt} attempts` : '',
-            task.status === 'Complete' ? `${credits(task.cost)} credits` : 'nothing charged',
+            task.status === 'Complete' ? inCredits(task.cost) : 'nothing charged',
           ]
             .filter(Boolean)
             .join(', ')}

@@ -17,7 +17,7 @@ import { useConsole } from '../app/console';
 import { useErrorToast } from '../app/toasts';
 import { EntryList } from '../credits/Entries';
 import { clockTime, dateTime, duration, useNow } from '../lib/time';
-import { credits, kindOf, short, titleOf } from '../lib/words';
+import { inCredits, kindOf, short, titleOf } from '../lib/words';
 import { Button, buttonClass, Chip, Code, CopyButton, classes, Dialog, Failure, Progress, Spinner, type Tone } from '../ui/ui';
 import { story } from './attempts';
 import { useAttempts } from './data';
@@ -92,7 +92,7 @@ function All({ task, family }: { task: Task; family: Task[] }) {
         </Chip>
         <Chip>{kindOf(task.task_type)}</Chip>
         <span>
-          {dateTime(task.created_at)}, {credits(task.cost)} credits
+          {dateTime(task.created_at)}, {inCredits(task.cost)}
         </span>
         <CopyButton text={task.id} label="Copy the task's id">
           {short(task.id)}

@@ -19,15 +19,11 @@ function explained(code: string, detail: JsonObject = {}, more: Partial<TaskExpl
 
 describe('why it waits', () => {
   test.each<[string, JsonObject, string]>([
-    [
-      'insufficient_credits',
-      { needs: 10, available: 2.5, missing: 7.5, held: 0 },
-      '7.5 credits are missing: it costs 10, 2.5 are available.',
-    ],
+    ['insufficient_credits', { needs: 10, available: 2.5, missing: 7.5, held: 0 }, '7.5 credits missing: it costs 10, 2.5 are available.'],
     [
       'insufficient_credits',
       { needs: 10, available: 2, missing: 8, held: 5, held_by: 1 },
-      '8 credits are missing: it costs 10, 2 are available. 5 of yours are held for 1 running task.',
+      '8 credits missing: it costs 10, 2 are available. 5 of yours are held for 1 running task.',
     ],
     ['behind_others', { before: 1, of_yours: 0 }, '1 task before it.'],
     ['behind_others', { before: 3, of_yours: 3 }, '3 tasks before it, all yours.'],
@@ -73,6 +69,7 @@ describe('its turn', () => {
     [of(4, null), 'Place 4 in line'],
     [of(1001, null), 'Beyond place 1000'],
     [of(3, at(5), false), ''],
+    [turn(explained('no_worker', {}, { queue_position: 1, runnable: true }), now), ''],
   ])('%s', (got, want) => expect(got).toBe(want));
 });
 

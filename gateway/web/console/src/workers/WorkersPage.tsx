@@ -66,7 +66,9 @@ export function WorkersPage() {
       </ul>
       {info?.psql ? (
         <Section title="Be a worker yourself">
-          <p className={css.note}>This opens the database as its owner. Claim a task by hand, and watch it here.</p>
+          <p className={css.note}>
+            One line for a terminal: you claim the task that waits for a person, and complete it. Watch it in the queue meanwhile.
+          </p>
           <Code text={info.psql} label="Copy the psql line" />
         </Section>
       ) : null}
@@ -136,9 +138,7 @@ function Worker({
                 <div className={css.engineHead}>
                   <strong>{text(engine.name)}</strong>
                   <Chip tone={states[text(engine.state)] ?? 'plain'}>{text(engine.state) || 'unknown'}</Chip>
-                  <span>
-                    {Number(engine.busy ?? 0)} of {count(Number(engine.slots ?? 1), 'slot')} busy
-                  </span>
+                  <span>{load(Number(engine.busy ?? 0), Number(engine.slots ?? 1))}</span>
                 </div>
                 <p className={css.facts}>
                   {[text(engine.device), bytes(Number(engine.memory_bytes ?? 0)), list(engine.models), list(engine.task_types, kindOf)]
@@ -169,6 +169,11 @@ function Worker({
       </Card>
     </li>
   );
+}
+
+function load(busy: number, slots: number): string {
+  if (slots === 1) return busy > 0 ? 'busy' : 'idle';
+  return `${busy} of ${slots} slots busy`;
 }
 
 function list(value: unknown, say: (word: string) => string = (word) => word): string {

@@ -1,6 +1,6 @@
 import type { Task, TaskAttempt } from '@darkroom/client';
 import { until } from '../lib/time';
-import { count, credits } from '../lib/words';
+import { count, inCredits } from '../lib/words';
 import { outcome } from '../queue/waiting';
 
 /** A worker that was killed here, and what it held then. */
@@ -70,7 +70,7 @@ export function takeover({ killed, attempt, task, attempts, lease, tally, now }:
       ? {
           key: 'tally',
           state: 'done',
-          text: `${count(tally.generations, 'generation')}, ${count(tally.charges, 'charge')} of ${credits(tally.charged)} credits`,
+          text: `${count(tally.generations, 'generation')}, ${count(tally.charges, 'charge')} of ${inCredits(tally.charged)}`,
         }
       : { key: 'tally', state: ended ? 'now' : 'todo', text: 'One generation, one charge' },
   ];
