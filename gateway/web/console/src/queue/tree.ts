@@ -42,7 +42,7 @@ export function phaseOf({ task, children }: Tree): string {
     const running = children.filter((child) => child.status === 'In Progress');
     const first = running[0];
     if (first) return first.task_type === 'travel_stitch' ? 'joining' : (first.progress?.phase ?? 'starting');
-    return children.every((child) => child.status === 'Complete') ? 'finishing' : 'between attempts';
+    return children.every((child) => child.status === 'Complete') ? 'finishing' : 'waiting for a worker';
   }
   return task.progress?.phase ?? (task.status === 'In Progress' ? 'starting' : '');
 }
