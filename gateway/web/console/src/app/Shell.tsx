@@ -1,7 +1,7 @@
-import { type Project, useCredits, useTasks, useWebSocket } from '@darkroom/client';
+import { type Project, useCredits, useShots, useTasks, useWebSocket } from '@darkroom/client';
 import type { Session } from '@supabase/supabase-js';
 import { Coins, Cpu, Images, Keyboard, ListVideo, LogOut, Plus, UserRound, WifiOff, Zap } from 'lucide-react';
-import { lazy, type ReactNode, Suspense, useCallback, useMemo, useState } from 'react';
+import { lazy, type ReactNode, Suspense, useCallback, useEffect, useMemo, useState } from 'react';
 import { Link } from 'wouter';
 import { navigate, usePathname } from 'wouter/use-browser-location';
 import type { CreateRequest } from '../create/request';
@@ -32,6 +32,7 @@ interface ShellProps {
   dev: boolean;
 }
 
+const pageNames = { gallery: 'Gallery', shot: 'Shot', queue: 'Queue', workers: 'Workers', credits: 'Credits' };
 const lastProject = 'darkroom.project';
 
 /** Everything around a page: where one is, where one can go, and what is being made. */
@@ -45,6 +46,11 @@ export function Shell({ session, signOut, projects, dev }: ShellProps) {
   const connection = useWebSocket(project.id);
   const wide = useMedia('(min-width: 1080px)');
   const phone = useMedia('(max-width: 719px)');
+
+  const shot = useShots(project.id).data?.find((s) => place.page === 'shot' && s.id === place.shotId)?.name;
+  useEffect(() => {
+    document.title = `${shot ?? pageNames[place.page]} – ${project.name} – Darkroom`;
+  }, [shot, place.page, project.name]);
 
   const go = useCallback((to: Place) => navigate(pathOf(project.id, to)), [project.id]);
   const href = useCallback((to: Place) => pathOf(project.id, to), [project.id]);

@@ -47,6 +47,12 @@ export function phaseOf({ task, children }: Tree): string {
   return task.progress?.phase ?? (task.status === 'In Progress' ? 'starting' : '');
 }
 
+/** Why a tree failed: the words of the part that did, since the others only name it. */
+export function errorOf({ task, children }: Tree): string {
+  const culprit = children.find((child) => child.status === 'Failed' && child.failed_attempts > 0);
+  return (culprit ?? task).error_message ?? '';
+}
+
 /** The shot that the result of a task goes to. */
 export function shotOf(task: Task): string | undefined {
   const { params } = task;

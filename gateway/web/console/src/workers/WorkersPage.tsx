@@ -38,6 +38,8 @@ export function WorkersPage() {
   const remember = (k: Killed) =>
     cache.setQueryData<Killed[]>(killedKey, (all = []) => [k, ...all.filter((other) => other.workerId !== k.workerId)]);
   const forget = (k: Killed) => cache.setQueryData<Killed[]>(killedKey, (all = []) => all.filter((other) => other !== k));
+  // By name, so that a worker stays where it is when it dies.
+  const inOrder = [...(workers.data ?? [])].sort((a, b) => a.id.localeCompare(b.id, undefined, { numeric: true }));
   const alive = workers.data?.filter((worker) => worker.alive).length ?? 0;
 
   return (
@@ -54,7 +56,7 @@ export function WorkersPage() {
         </Newcomer>
       ) : null}
       <ul className={css.workers}>
-        {workers.data?.map((worker) => (
+        {inOrder.map((worker) => (
           <Worker
             key={worker.id}
             worker={worker}
@@ -97,6 +99,12 @@ function Worker({
   const held = tasks.filter(
     (task) => task.status === 'In Progress' && task.worker_id === worker.id && task.task_type !== 'travel_orchestrator',
   );
+
+  // What realtime has told since the workers were asked counts.
+  const running = worker.running.filter(({ task_id, attempt }) => {
+    const task = tasks.find((t) => t.id === task_id);
+    return !task || (task.status === 'In Progress' && task.attempt === attempt);
+  });
 
   const end = () => {
     const at = Date.now();
@@ -152,9 +160,9 @@ function Worker({
         ) : (
           <p className={css.facts}>{worker.task_types?.map(kindOf).join(', ') || 'It has said nothing of itself.'}</p>
         )}
-        {worker.running.length > 0 ? (
+        {running.length > 0 ? (
           <ul className={css.running}>
-            {worker.running.map((running) => (
+            {running.map((running) => (
               <Current
                 key={running.task_id}
                 id={running.task_id}
