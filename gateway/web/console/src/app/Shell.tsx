@@ -9,6 +9,7 @@ import { CreditsPage } from '../credits/CreditsPage';
 import { GalleryPage } from '../gallery/GalleryPage';
 import { ShotList } from '../gallery/Shots';
 import { count, credits } from '../lib/words';
+import { limits, openStatuses } from '../queue/data';
 import { QueuePage } from '../queue/QueuePage';
 import { Button, classes } from '../ui/ui';
 import { WorkersPage } from '../workers/WorkersPage';
@@ -116,7 +117,7 @@ export function Shell({ session, signOut, projects, dev }: ShellProps) {
           <ConnectionBanner {...connection} />
           <main id="main" className={css.main} tabIndex={-1}>
             <Suspense>
-              <Page place={place} />
+              <Page key={project.id} place={place} />
             </Suspense>
           </main>
         </div>
@@ -160,8 +161,9 @@ function Page({ place }: { place: Place }) {
 function Nav({ place, className, create }: { place: Place; className?: string; create?: () => void }) {
   const { project, href } = useConsole();
   const account = useCredits();
-  const open = useTasks({ projectId: project.id, statuses: openStatuses, limit: 100 });
-  const waiting = open.data?.length ?? 0;
+  const open = useTasks({ projectId: project.id, statuses: openStatuses, limit: limits.open }).data ?? [];
+  // A travel counts once, however many parts it has.
+  const waiting = open.filter((task) => !task.orchestrator_task_id).length;
   const item = (to: Place & { page: 'gallery' | 'queue' | 'workers' | 'credits' }, icon: ReactNode, name: string, extra?: ReactNode) => (
     <li>
       <Link
@@ -211,8 +213,6 @@ function Nav({ place, className, create }: { place: Place; className?: string; c
     </nav>
   );
 }
-
-const openStatuses = ['Queued', 'In Progress'] as const;
 
 function LiveMark({ status }: Connection) {
   const words = { live: 'Live', connecting: 'Connecting…', offline: 'Reconnecting…' };

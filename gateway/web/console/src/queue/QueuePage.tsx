@@ -193,7 +193,7 @@ export function Retry({ task }: { task: Task }) {
           onError: refused,
         })
       }
-      aria-label={`Try ${titleOf(task)} again`}
+      aria-label={`Retry ${titleOf(task)}`}
       data-testid="retry"
     >
       <RotateCw aria-hidden="true" /> Retry

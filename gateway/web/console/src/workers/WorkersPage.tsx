@@ -29,10 +29,10 @@ const killedKey = ['killed-workers'];
 
 /** Who works, with what, on what; and in dev mode a way to see what happens when one dies. */
 export function WorkersPage() {
-  const { project, dev } = useConsole();
+  const { project } = useConsole();
   const workers = useWorkers();
   const { tasks } = useProjectTasks(project.id);
-  const info = useDevInfo().data;
+  const info = useDevInfo({ watch: true }).data;
   const cache = useQueryClient();
   const killed = useQuery<Killed[]>({ queryKey: killedKey, queryFn: skipToken, gcTime: Number.POSITIVE_INFINITY }).data ?? [];
   const remember = (k: Killed) =>
@@ -61,7 +61,7 @@ export function WorkersPage() {
             key={worker.id}
             worker={worker}
             tasks={tasks}
-            mayKill={dev && (info?.workers.some((w) => w.id === worker.id && w.alive) ?? false)}
+            process={info?.workers.find((w) => w.id === worker.id)?.alive}
             onKilled={remember}
           />
         ))}
@@ -80,17 +80,16 @@ export function WorkersPage() {
 
 const states: Record<string, Tone> = { up: 'good', down: 'bad', probing: 'wait' };
 
-function Worker({
-  worker,
-  tasks,
-  mayKill,
-  onKilled,
-}: {
+interface WorkerProps {
   worker: WorkerStatus;
   tasks: readonly Task[];
-  mayKill: boolean;
-  onKilled: (k: Killed) => void;
-}) {
+  /** Whether its process runs, where that is known: in dev mode. */
+  process: boolean | undefined;
+  onKilled: (killed: Killed) => void;
+}
+
+function Worker({ worker, tasks, process, onKilled }: WorkerProps) {
+  const gone = process === false;
   const now = useNow();
   const kill = useKillWorker();
   const cache = useQueryClient();
@@ -122,18 +121,18 @@ function Worker({
   return (
     <li>
       <Card
-        className={classes(css.worker, !worker.alive && css.silent)}
+        className={classes(css.worker, (gone || !worker.alive) && css.silent)}
         data-testid="worker"
         data-worker={worker.id}
         data-alive={worker.alive}
       >
         <header className={css.head}>
           <h2>{worker.id}</h2>
-          <Chip tone={worker.alive ? 'good' : 'bad'}>{worker.alive ? 'alive' : 'silent'}</Chip>
+          <Chip tone={worker.alive && !gone ? 'good' : 'bad'}>{gone ? 'gone' : worker.alive ? 'alive' : 'silent'}</Chip>
           <span className={css.beat} data-testid="heartbeat">
             heard from {ago(worker.last_heartbeat, now)}
           </span>
-          {mayKill ? (
+          {process ? (
             <Button small look="danger" busy={kill.isPending} onClick={end} data-testid="kill">
               <Skull aria-hidden="true" /> Kill this worker
             </Button>
