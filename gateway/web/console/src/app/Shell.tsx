@@ -53,7 +53,7 @@ export function Shell({ session, signOut, projects, dev }: ShellProps) {
     document.title = `${shot ?? pageNames[place.page]} – ${project.name} – Darkroom`;
   }, [shot, place.page, project.name]);
 
-  const go = useCallback((to: Place) => navigate(pathOf(project.id, to)), [project.id]);
+  const go = useCallback((to: Place, options?: { replace?: boolean }) => navigate(pathOf(project.id, to), options), [project.id]);
   const href = useCallback((to: Place) => pathOf(project.id, to), [project.id]);
   const create = useCallback((request: CreateRequest = { kind: 'picture' }) => setCreating(request), []);
   const value = useMemo(

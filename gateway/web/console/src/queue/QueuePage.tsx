@@ -88,7 +88,7 @@ export function QueuePage() {
         </Section>
       ) : null}
       {trees.length > 0 && filter !== 'all' && counts[filter] === 0 ? <p className={css.none}>None.</p> : null}
-      {openId ? <TaskDialog id={openId} known={tasks} onClose={() => go({ page: 'queue' })} /> : null}
+      {openId ? <TaskDialog id={openId} known={tasks} onClose={() => go({ page: 'queue' }, { replace: true })} /> : null}
     </Column>
   );
 }
