@@ -130,9 +130,15 @@ func link(t *testing.T, installed, modules, folder, path string) {
 // Run runs a program in a folder and returns what it said. Its failure is the test's.
 func Run(t *testing.T, folder, program string, args ...string) string {
 	t.Helper()
+	return RunWith(t, nil, folder, program, args...)
+}
+
+// RunWith is Run with more environment, as NAME=value.
+func RunWith(t *testing.T, environment []string, folder, program string, args ...string) string {
+	t.Helper()
 	command := exec.CommandContext(t.Context(), program, args...)
 	command.Dir = folder
-	command.Env = append(os.Environ(), "NO_COLOR=1", "CI=1")
+	command.Env = append(append(os.Environ(), "NO_COLOR=1", "CI=1"), environment...)
 	said, err := command.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %s: %v\n%s", program, strings.Join(args, " "), err, said)

@@ -1,0 +1,27 @@
+package clients_test
+
+import (
+	"strings"
+	"testing"
+
+	"darkroom/gateway/web/webtest"
+)
+
+// TestTheHooksAgainstAGateway runs the tests of @darkroom/client that want a real one: gateway/web/client/gateway.
+func TestTheHooksAgainstAGateway(t *testing.T) {
+	t.Parallel()
+	folder := webtest.Workspace(t, "../web")
+	w := newWorld(t)
+	env := struct {
+		environment
+
+		ServiceKey string `json:"serviceKey"`
+		Realtime   bool   `json:"realtime"` // whether the gateway speaks it itself
+	}{environment: w.environment(true), ServiceKey: serviceKey}
+	env.Realtime = w.serves("/realtime/v1/websocket")
+	said := webtest.RunWith(t, []string{"DARKROOM_TEST_WORLD=" + string(mustJSON(env))}, folder, "npm", "run", "test:gateway", "-w", "client")
+	if !strings.Contains(said, " passed") {
+		t.Errorf("nothing was tested:\n%s", said)
+	}
+	w.healthy()
+}
