@@ -10,16 +10,19 @@ import {
   useCreateShot,
   useCreateTask,
   useCredits,
+  useExplainTask,
   useGenerationTask,
   useLedger,
   usePositionGeneration,
   useProjects,
+  useRetryTask,
   useShots,
   useTask,
   useTaskAttempts,
   useTasks,
   useUnifiedGenerations,
   useUploadImage,
+  useWorkers,
 } from '../src/index.js';
 import { claim, complete, connect, show, signIn, until, world } from './world.js';
 
@@ -137,6 +140,25 @@ it('finds the picture that a task made, in the gallery, on its shot, and by the 
   expect(link).toEqual({ position: 3 });
   const strange = result.current.move.mutateAsync({ shotId: ada.shot, shotGenerationId: world.users.bob.shot, position: 1 });
   await expect(strange).rejects.toMatchObject({ code: 'PGRST116' });
+});
+
+it.runIf(world.explains)('says why a task waits, who could run it, and makes a cancelled one again', async () => {
+  const { data: made } = await client.rpc('create_task', { project_id: ada.project, tool_id: 'image-generation', input: { prompt: 'c' } });
+  const { result } = show(client, () => ({ why: useExplainTask(made.id), workers: useWorkers(), again: useRetryTask() }));
+  await until(() => result.current.why.isSuccess && result.current.workers.isSuccess);
+  expect(result.current.why.data).toMatchObject({ task_id: made.id, status: 'Queued', runnable: true, queue_position: 1 });
+  for (const reason of result.current.why.data?.reasons ?? []) {
+    expect([typeof reason.code, typeof reason.message, typeof reason.detail]).toEqual(['string', 'string', 'object']);
+  }
+  const gpu = result.current.workers.data?.find((worker) => worker.id === 'gpu-1');
+  expect(gpu).toMatchObject({ alive: true, capabilities: expect.any(Array), running: [] });
+
+  await expect(result.current.again.mutateAsync(made.id)).rejects.toMatchObject({ code: 'TD033' });
+  await client.rpc('cancel_task', { task_id: made.id });
+  const again = await result.current.again.mutateAsync(made.id);
+  expect(again).toMatchObject({ status: 'Queued', params: { prompt: 'c' } });
+  expect(again.id).not.toBe(made.id);
+  await client.rpc('cancel_task', { task_id: again.id });
 });
 
 it('pages through the gallery without a gap', async () => {

@@ -19,6 +19,7 @@ export const world: {
   serviceKey: string;
   workerToken: string;
   realtime: boolean;
+  explains: boolean;
   users: { ada: Person; bob: Person; cleo: Person };
 } = JSON.parse(process.env.DARKROOM_TEST_WORLD ?? '');
 
