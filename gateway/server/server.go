@@ -63,7 +63,7 @@ type Config struct {
 	Log         *slog.Logger
 	Guard       Guard // limits, other origins, proxies
 	Upstream    Upstream
-	Dev         Door  // what only `gateway dev` has; nil for none
+	Dev         Door // what only `gateway dev` has; nil for none
 	// DrainNotice is how long /readyz says no before new connections are refused, so that a load balancer can look away.
 	DrainNotice time.Duration
 }
