@@ -995,6 +995,23 @@ grant execute on function auth.uncounted_uploads to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/auth/vanished.sql
+-- Which of these ids are of no project and no user any more. For the gateway: what happened in a deleted project is shown to whom it belonged,
+-- since row security can no longer be asked.
+create or replace function auth.vanished(ids uuid[])
+returns setof uuid
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select i.id from unnest(ids) as i (id)
+  where not exists (select from public.projects p where p.id = i.id) and not exists (select from public.users u where u.id = i.id)
+$$;
+comment on function auth.vanished is 'Which of these ids are of no project and no user any more.';
+revoke all on function auth.vanished from public;
+grant execute on function auth.vanished to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/worker_id.sql
 -- The id of the caller's worker of that name; the name itself where the caller has none of that name. Workers that come with a token know
 -- themselves by name only, and so the REST door reads names in their filters on tasks.worker_id and workers.id. For role worker.
@@ -6505,6 +6522,10 @@ drop function darkroom.able_workers(public.tasks);
 
 -- +goose StatementBegin
 drop function auth.worker_id(text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.vanished(uuid[]);
 -- +goose StatementEnd
 
 -- +goose StatementBegin

@@ -1001,6 +1001,8 @@ grant execute on function auth.token_id() to anon, authenticated, service_role, 
 grant execute on function auth.uid() to anon, authenticated, service_role, worker;
 -- function auth.uncounted_uploads(object_keys text[]) returns SETOF text sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.uncounted_uploads(text[]) to authenticator;
+-- function auth.vanished(ids uuid[]) returns SETOF uuid sql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.vanished(uuid[]) to authenticator;
 -- function auth.worker_id(name text) returns text sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.worker_id(text) to worker;
 -- function darkroom.able_workers(p_task public.tasks) returns SETOF darkroom.able_worker sql stable set search_path=pg_catalog, pg_temp
