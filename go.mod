@@ -3,7 +3,7 @@ module darkroom
 go 1.26.0
 
 // Packages of npm, some of which carry Go files.
-ignore ./gateway/web/node_modules
+ignore node_modules
 
 require (
 	code.dny.dev/ssrf v0.3.0

@@ -10,18 +10,23 @@ withTestTime();
 
 /** A shot of three, of which one has no place; writes take 500 ms. */
 function shotServer(refuse?: Refusal) {
+  let refused = false;
   const links = new Map([link('l1', 'g1', 0), link('l2', 'g2', 10), link('l3', 'g3', null)].map((row) => [row.id, row]));
   const server = new TestServer()
     .on('generations', () => [generation('g1'), generation('g2'), generation('g3')])
     .on('shot_generations', async ({ method, query, body }) => {
       if (method === 'PATCH') {
         await new Promise((resolve) => setTimeout(resolve, 500));
-        if (refuse) throw refuse;
+        if (refuse) {
+          refused = true;
+          throw refuse;
+        }
         const id = String(query.get('id')?.slice(3));
         const row = Object.assign(links.get(id) ?? {}, body);
         server.change('shot_generations', 'UPDATE', row);
         return row;
       }
+      if (refused) return new Promise(() => {}); // what is read anew does not come
       const positioned = query.get('position') === 'not.is.null';
       const rows = [...links.values()].filter((row) => (row.position !== null) === positioned);
       return rows.sort((a, b) => Number(a.position) - Number(b.position));

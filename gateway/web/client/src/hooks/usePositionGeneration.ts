@@ -35,7 +35,7 @@ export function usePositionGeneration(): UseMutationResult<ShotGeneration[], Dar
     onSettled: () => {
       // This one still counts. What realtime told of any shot meanwhile was left to the last one.
       if (cache.isMutating({ mutationKey: positionKey }) > 1) return;
-      return cache.invalidateQueries({ queryKey: allShots });
+      void cache.invalidateQueries({ queryKey: allShots });
     },
   }) as UseMutationResult<ShotGeneration[], DarkroomError, PositionGenerationInput>;
 }

@@ -41,7 +41,7 @@ export function useCreateProject(): UseMutationResult<Project, DarkroomError, Cr
     mutationFn: ({ name }) => createProject(client, name),
     onSuccess: (project) => {
       cache.setQueryData<Project[]>(queryKeys.projects(), (known) => known && [project, ...known.filter((p) => p.id !== project.id)]);
-      return cache.invalidateQueries({ queryKey: queryKeys.projects() });
+      void cache.invalidateQueries({ queryKey: queryKeys.projects() });
     },
   });
 }
@@ -59,7 +59,7 @@ export function useCreateShot(): UseMutationResult<Shot, DarkroomError, CreateSh
     mutationFn: ({ projectId, name }) => createShot(client, projectId, name),
     onSuccess: (shot) => {
       cache.setQueryData<Shot[]>(queryKeys.shots(shot.project_id), (known) => known && [...known.filter((s) => s.id !== shot.id), shot]);
-      return cache.invalidateQueries({ queryKey: queryKeys.shots(shot.project_id) });
+      void cache.invalidateQueries({ queryKey: queryKeys.shots(shot.project_id) });
     },
   });
 }
