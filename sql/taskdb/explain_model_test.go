@@ -57,7 +57,7 @@ func (m *machine) compareExplanations(t *rapid.T, own map[string]any) {
 		alive[w.ID] = w.Alive
 	}
 	orders := map[string][]uuid.UUID{"": m.claimable(t, gpuWorker, nil)} // "": what some worker could run, if one were alive
-	for _, worker := range modelWorkers {
+	for _, worker := range append([]string{"segments", "orchestrators"}, modelWorkers...) {
 		orders[worker] = m.claimable(t, worker, nil)
 	}
 	ownID := value[string](m.bench, "select id from workers where owner_id is not null")
@@ -98,6 +98,10 @@ func TestExplanationEqualsTheClaim(t *testing.T) {
 	t.Parallel()
 	outer := setup(t, 0)
 	outer.register("second-gpu", "wan2gp")
+	for worker, types := range map[string][]string{"segments": {"travel_segment", "travel_stitch"}, "orchestrators": {"travel_segment", "travel_orchestrator"}} {
+		_, err := outer.RegisterWorker(t.Context(), taskdb.Registration{WorkerID: worker, Capabilities: []string{"wan2gp"}, TaskTypes: types})
+		outer.noError(err)
+	}
 	rapid.Check(t, func(rt *rapid.T) {
 		outer.inTx(t, func(b *bench) {
 			m := &machine{ctx: t.Context(), bench: b}
@@ -111,7 +115,14 @@ func TestExplanationEqualsTheClaim(t *testing.T) {
 			check(rt, err, nil)
 			b.exec("select set_config('role', 'none', true), set_config('request.jwt.claims', '', true)")
 
-			rt.Repeat(m.actions())
+			if _, err := m.bench.TickReadyMark(m.ctx, true); err != nil {
+				rt.Fatal(err)
+			}
+			actions := m.actions()
+			for range rapid.SampledFrom([]int{0, 0, 4}).Draw(rt, "full") { // a window and a backlog
+				actions["create many"](rt)
+			}
+			rt.Repeat(actions)
 			m.compareExplanations(rt, own)
 			for range rapid.IntRange(0, 2).Draw(rt, "faults") {
 				m.sabotage(rt)
