@@ -64,7 +64,10 @@ func (m *machine) compareExplanations(t *rapid.T, own map[string]any) {
 	ownID := value[string](m.bench, "select id from workers where owner_id is not null")
 	orders[ownID] = m.claimable(t, "own", own)
 
-	for _, task := range m.tasks {
+	for i, task := range m.tasks {
+		if i%(1+len(m.tasks)/40) != 0 {
+			continue // some are enough
+		}
 		got, err := m.bench.ExplainTask(m.ctx, task.id)
 		check(t, err, nil)
 		runnable := slices.Contains(orders[""], task.id)
