@@ -15,7 +15,8 @@ as $$
   ), own as materialized (
     select (select h.seconds from history h where h.task_type = p_task.task_type) as seconds
   ), slots as (
-    select greatest(coalesce(h.seconds, o.seconds) - extract(epoch from clock_timestamp() - t.claimed_at), 0) as free_in
+    select case when coalesce(h.seconds, o.seconds) is not null  -- greatest() passes over null
+                then greatest(coalesce(h.seconds, o.seconds) - extract(epoch from clock_timestamp() - t.claimed_at), 0) end as free_in
     from unnest(p_workers) w join public.tasks t on t.worker_id = w.id and t.status = 'In Progress'
     cross join own o left join history h on h.task_type = t.task_type
     where not exists (select from public.tasks c where c.orchestrator_task_id = t.id and c.status in ('Queued', 'In Progress'))
