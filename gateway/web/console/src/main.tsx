@@ -18,12 +18,16 @@ declare global {
 async function start(root: Root): Promise<void> {
   const config = await readConfig();
   const client = createClient(location.origin, config.key, { auth: { detectSessionInUrl: false } });
-  const signIn = signInOf(location.hash);
-  if (signIn) {
+  const signInByAddress = async () => {
+    const signIn = signInOf(location.hash);
+    if (!signIn) return;
     // The address must not keep a password, nor the history.
     history.replaceState(null, '', location.pathname);
     await client.auth.signInWithPassword(signIn);
-  }
+  };
+  await signInByAddress();
+  // Such an address may also be pasted into a tab that is here already.
+  addEventListener('hashchange', () => void signInByAddress());
   const queryClient = createQueryClient();
   window.queryClient = queryClient;
   root.render(

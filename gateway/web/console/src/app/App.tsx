@@ -8,8 +8,8 @@ import css from './App.module.css';
 import type { Config } from './config';
 import { NewProject } from './Projects';
 import { pathOf } from './routes';
-import { SignIn } from './SignIn';
 import { Shell } from './Shell';
+import { SignIn } from './SignIn';
 import { useSession } from './session';
 
 /** The console: a sign-in, then the projects of who signed in. */
@@ -31,7 +31,16 @@ function Projects({ session, signOut, dev }: { session: Session; signOut: () => 
   if (projects.data) {
     return (
       <div className={css.center}>
-        <Empty icon={<FolderPlus />} title="Begin with a project" testId="no-project" actions={<Button look="quiet" onClick={signOut}>Sign out</Button>}>
+        <Empty
+          icon={<FolderPlus />}
+          title="Begin with a project"
+          testId="no-project"
+          actions={
+            <Button look="quiet" onClick={signOut}>
+              Sign out
+            </Button>
+          }
+        >
           <p>A project keeps pictures, videos, shots and what is being made together. Only you see yours.</p>
           <NewProject className={css.first} made={(id) => navigate(pathOf(id, { page: 'gallery' }))} />
         </Empty>
@@ -73,7 +82,15 @@ export class Boundary extends Component<{ children: ReactNode }, { error: unknow
 export function Broken({ error }: { error: unknown }) {
   return (
     <div className={css.center} role="alert" data-testid="broken">
-      <Empty icon="!" title="The console could not go on" actions={<Button look="primary" onClick={() => location.reload()}>Load it anew</Button>}>
+      <Empty
+        icon="!"
+        title="The console could not go on"
+        actions={
+          <Button look="primary" onClick={() => location.reload()}>
+            Load it anew
+          </Button>
+        }
+      >
         <p>{error instanceof Error ? error.message : String(error)}</p>
       </Empty>
     </div>

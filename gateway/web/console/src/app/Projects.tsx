@@ -54,18 +54,28 @@ export function NewProject({ made, className }: { made: (id: string) => void; cl
   const submit = (event: FormEvent) => {
     event.preventDefault();
     if (!name.trim()) return;
-    create.mutate({ name: name.trim() }, {
-      onSuccess: (project) => {
-        setName('');
-        document.getElementById('projects')?.hidePopover();
-        made(project.id);
+    create.mutate(
+      { name: name.trim() },
+      {
+        onSuccess: (project) => {
+          setName('');
+          document.getElementById('projects')?.hidePopover();
+          made(project.id);
+        },
+        onError: refused,
       },
-      onError: refused,
-    });
+    );
   };
   return (
     <form className={classes(css.form, className)} onSubmit={submit} data-testid="new-project">
-      <input className={inputClass} aria-label="Name of the new project" placeholder="New project" maxLength={200} value={name} onChange={(e) => setName(e.target.value)} />
+      <input
+        className={inputClass}
+        aria-label="Name of the new project"
+        placeholder="New project"
+        maxLength={200}
+        value={name}
+        onChange={(e) => setName(e.target.value)}
+      />
       <Button type="submit" icon busy={create.isPending} disabled={!name.trim()} aria-label="Create project">
         <Plus aria-hidden="true" />
       </Button>

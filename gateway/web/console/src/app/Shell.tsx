@@ -1,14 +1,12 @@
 import { type Project, useCredits, useTasks, useWebSocket } from '@darkroom/client';
 import type { Session } from '@supabase/supabase-js';
 import { Coins, Cpu, Images, Keyboard, ListVideo, LogOut, Plus, UserRound, WifiOff, Zap } from 'lucide-react';
-import { type ReactNode, useCallback, useMemo, useState } from 'react';
+import { lazy, type ReactNode, Suspense, useCallback, useMemo, useState } from 'react';
 import { Link } from 'wouter';
 import { navigate, usePathname } from 'wouter/use-browser-location';
-import { CreateDialog } from '../create/CreateDialog';
 import type { CreateRequest } from '../create/request';
 import { CreditsPage } from '../credits/CreditsPage';
 import { GalleryPage } from '../gallery/GalleryPage';
-import { ShotPage } from '../gallery/ShotPage';
 import { ShotList } from '../gallery/Shots';
 import { count, credits } from '../lib/words';
 import { QueuePage } from '../queue/QueuePage';
@@ -22,6 +20,10 @@ import { ProjectSwitcher } from './Projects';
 import { locationOf, type Place, pathOf } from './routes';
 import css from './Shell.module.css';
 import { useShortcutSetting, useShortcuts } from './shortcuts';
+
+// What is not needed at first is read when it is.
+const CreateDialog = lazy(() => import('../create/CreateDialog'));
+const ShotPage = lazy(() => import('../gallery/ShotPage'));
 
 interface ShellProps {
   session: Session;
@@ -56,9 +58,11 @@ export function Shell({ session, signOut, projects, dev }: ShellProps) {
     navigate(pathOf(id, { page: place.page === 'shot' ? 'gallery' : place.page } as Place));
   };
 
+  const makeHere = () => create(place.page === 'shot' ? { kind: 'picture', shotId: place.shotId } : undefined);
+
   useShortcuts(
     {
-      c: () => create(place.page === 'shot' ? { kind: 'picture', shotId: place.shotId } : undefined),
+      c: makeHere,
       t: () => create({ kind: 'travel', ...(place.page === 'shot' ? { shotId: place.shotId } : {}) }),
       g: () => go({ page: 'gallery' }),
       q: () => go({ page: 'queue' }),
@@ -73,9 +77,9 @@ export function Shell({ session, signOut, projects, dev }: ShellProps) {
   return (
     <ConsoleProvider value={value}>
       <div className={css.shell}>
-        <a className={css.skip} href="#main" onClick={skip}>
+        <button type="button" className={css.skip} onClick={skip}>
           Skip to the content
-        </a>
+        </button>
         <aside className={css.rail}>
           <div className={css.brand}>
             <span className={css.bulb} aria-hidden="true" />
@@ -90,7 +94,13 @@ export function Shell({ session, signOut, projects, dev }: ShellProps) {
           ) : null}
           <div className={css.railFoot}>
             <LiveMark {...connection} />
-            <button type="button" className={css.account} popoverTarget="account" aria-label={`Account of ${session.user.email ?? 'you'}`} data-testid="account">
+            <button
+              type="button"
+              className={css.account}
+              popoverTarget="account"
+              aria-label={`Account of ${session.user.email ?? 'you'}`}
+              data-testid="account"
+            >
               <UserRound aria-hidden="true" />
               <span>{session.user.email}</span>
             </button>
@@ -99,10 +109,12 @@ export function Shell({ session, signOut, projects, dev }: ShellProps) {
         <div className={css.body}>
           <ConnectionBanner {...connection} />
           <main id="main" className={css.main} tabIndex={-1}>
-            <Page place={place} />
+            <Suspense>
+              <Page place={place} />
+            </Suspense>
           </main>
         </div>
-        {phone ? <Nav place={place} className={css.tabs} create={() => create()} /> : null}
+        {phone ? <Nav place={place} className={css.tabs} create={makeHere} /> : null}
       </div>
 
       <div id="account" popover="auto" className={css.accountMenu}>
@@ -114,14 +126,13 @@ export function Shell({ session, signOut, projects, dev }: ShellProps) {
           <LogOut aria-hidden="true" /> Sign out
         </Button>
       </div>
-      {creating ? <CreateDialog request={creating} onClose={() => setCreating(null)} /> : null}
+      <Suspense>{creating ? <CreateDialog request={creating} onClose={() => setCreating(null)} /> : null}</Suspense>
       {helping ? <Help on={shortcutsOn} setOn={setShortcutsOn} onClose={() => setHelping(false)} /> : null}
     </ConsoleProvider>
   );
 }
 
-function skip(event: React.MouseEvent) {
-  event.preventDefault();
+function skip() {
   document.getElementById('main')?.focus();
 }
 
@@ -147,7 +158,11 @@ function Nav({ place, className, create }: { place: Place; className?: string; c
   const waiting = open.data?.length ?? 0;
   const item = (to: Place & { page: 'gallery' | 'queue' | 'workers' | 'credits' }, icon: ReactNode, name: string, extra?: ReactNode) => (
     <li>
-      <Link href={href(to)} aria-current={place.page === to.page || (to.page === 'gallery' && place.page === 'shot') ? 'page' : undefined} data-testid={`nav-${to.page}`}>
+      <Link
+        href={href(to)}
+        aria-current={place.page === to.page || (to.page === 'gallery' && place.page === 'shot') ? 'page' : undefined}
+        data-testid={`nav-${to.page}`}
+      >
         {icon}
         <span>{name}</span>
         {extra}

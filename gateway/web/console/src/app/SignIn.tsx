@@ -1,4 +1,4 @@
-import { toDarkroomError, toastFor, useDarkroom } from '@darkroom/client';
+import { toastFor, toDarkroomError, useDarkroom } from '@darkroom/client';
 import { useQuery } from '@tanstack/react-query';
 import { type FormEvent, useState } from 'react';
 import { Button, classes, Field } from '../ui/ui';
@@ -30,7 +30,13 @@ export function SignIn({ expired }: { expired: boolean }) {
     setBusy(false);
     if (!error) return;
     const e = toDarkroomError(error, error.status);
-    setRefused(e.code === 'invalid_credentials' ? 'Email or password is wrong.' : e.retryable ? `${toastFor(e)?.title}. Please try again.` : e.message);
+    setRefused(
+      e.code === 'invalid_credentials'
+        ? 'Email or password is wrong.'
+        : e.retryable
+          ? `${toastFor(e)?.title}. Please try again.`
+          : e.message,
+    );
   };
 
   return (
@@ -55,7 +61,14 @@ export function SignIn({ expired }: { expired: boolean }) {
           <Field label="Email">{(field) => <input {...field} name="email" type="email" autoComplete="username" required />}</Field>
           <Field label="Password" hint={fresh ? '8 characters or more' : undefined}>
             {(field) => (
-              <input {...field} name="password" type="password" autoComplete={fresh ? 'new-password' : 'current-password'} minLength={fresh ? 8 : undefined} required />
+              <input
+                {...field}
+                name="password"
+                type="password"
+                autoComplete={fresh ? 'new-password' : 'current-password'}
+                minLength={fresh ? 8 : undefined}
+                required
+              />
             )}
           </Field>
           <Button type="submit" look="primary" busy={busy}>

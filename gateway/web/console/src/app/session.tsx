@@ -3,10 +3,7 @@ import type { Session } from '@supabase/supabase-js';
 import { useQueryClient } from '@tanstack/react-query';
 import { useCallback, useEffect, useRef, useState } from 'react';
 
-export type SessionState =
-  | { kind: 'loading' }
-  | { kind: 'out'; expired: boolean }
-  | { kind: 'in'; session: Session; signOut: () => void };
+export type SessionState = { kind: 'loading' } | { kind: 'out'; expired: boolean } | { kind: 'in'; session: Session; signOut: () => void };
 
 /** Who is signed in. What was read as one user is forgotten when another comes. */
 export function useSession(): SessionState {

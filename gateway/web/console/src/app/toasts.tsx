@@ -31,7 +31,9 @@ export function ToastProvider({ children }: { children: ReactNode }) {
     (toast) => {
       last.current += 1;
       const id = last.current;
-      setToasts((shown) => [...shown.filter((other) => other.title !== toast.title || other.description !== toast.description), { ...toast, id }].slice(-most));
+      setToasts((shown) =>
+        [...shown.filter((other) => other.title !== toast.title || other.description !== toast.description), { ...toast, id }].slice(-most),
+      );
       setTimeout(() => dismiss(id), shownFor[toast.kind]);
       // An open dialog lies in the top layer: showing the region anew puts it above.
       region.current?.hidePopover();
@@ -47,7 +49,12 @@ export function ToastProvider({ children }: { children: ReactNode }) {
         {toasts.map((toast) => {
           const Icon = icons[toast.kind];
           return (
-            <div key={toast.id} className={classes(css.toast, css[toast.kind])} role={toast.kind === 'success' ? 'status' : 'alert'} data-testid={`toast-${toast.kind}`}>
+            <div
+              key={toast.id}
+              className={classes(css.toast, css[toast.kind])}
+              role={toast.kind === 'success' ? 'status' : 'alert'}
+              data-testid={`toast-${toast.kind}`}
+            >
               <Icon aria-hidden="true" />
               <div className={css.text}>
                 <strong>{toast.title}</strong>

@@ -8,7 +8,7 @@ import { Button, classes, Dialog, Field, Hidden, Spinner } from '../ui/ui';
 import css from './Create.module.css';
 import { anyPicture, tools, useCost, useMake } from './data';
 import type { CreateRequest } from './request';
-import { missingOf, secondsOf, segmentsFor, travelInput, type Segment } from './travel';
+import { missingOf, type Segment, secondsOf, segmentsFor, travelInput } from './travel';
 
 const pictureSizes = [
   ['512x512', 'Square'],
@@ -19,19 +19,17 @@ const pictureSizes = [
 interface FormProps {
   request: CreateRequest;
   onClose: () => void;
-  formId: string;
-  foot: (price: number | undefined, ready: string, busy: boolean, label: string) => void;
 }
 
 /** The form that makes a picture, or a travel between pictures. */
-export function CreateDialog({ request, onClose }: { request: CreateRequest; onClose: () => void }) {
+export default function CreateDialog({ request, onClose }: FormProps) {
   const [kind, setKind] = useState(request.kind);
   return (
     <Dialog wide title="Create" onClose={onClose} testId="create-dialog">
       <div className={css.kinds} role="tablist" aria-label="What to make">
         {(['picture', 'travel'] as const).map((k) => (
           <button key={k} type="button" role="tab" aria-selected={kind === k} onClick={() => setKind(k)} data-testid={`tab-${k}`}>
-            {k === 'picture' ? 'Picture' : 'Travel between pictures'}
+            {k === 'picture' ? 'Picture' : 'Travel'}
           </button>
         ))}
       </div>
@@ -40,7 +38,7 @@ export function CreateDialog({ request, onClose }: { request: CreateRequest; onC
   );
 }
 
-function PictureForm({ request, onClose }: Pick<FormProps, 'request' | 'onClose'>) {
+function PictureForm({ request, onClose }: FormProps) {
   const { project } = useConsole();
   const shots = useShots(project.id).data ?? [];
   const [prompt, setPrompt] = useState(request.prompt ?? '');
@@ -72,8 +70,7 @@ function PictureForm({ request, onClose }: Pick<FormProps, 'request' | 'onClose'
             name="prompt"
             rows={3}
             required
-            // biome-ignore lint/a11y/noAutofocus: the dialog was opened to write this
-            autoFocus
+            data-autofocus=""
             placeholder="a smiling cat on a blue background"
             value={prompt}
             onChange={(event) => setPrompt(event.target.value)}
@@ -83,7 +80,13 @@ function PictureForm({ request, onClose }: Pick<FormProps, 'request' | 'onClose'
           />
         )}
       </Field>
-      <Choice legend="Size" name="size" options={pictureSizes.map(([value, name]) => [value, name, value.replace('x', ' × ')])} value={size} onChange={setSize} />
+      <Choice
+        legend="Size"
+        name="size"
+        options={pictureSizes.map(([value, name]) => [value, name, value.replace('x', ' × ')])}
+        value={size}
+        onChange={setSize}
+      />
       <div className={css.columns}>
         <Field label="How many">
           {(field) => (
@@ -97,8 +100,22 @@ function PictureForm({ request, onClose }: Pick<FormProps, 'request' | 'onClose'
         <Field label="Seed">
           {(field) => (
             <div className={css.seed}>
-              <input {...field} name="seed" inputMode="numeric" pattern="[0-9]{1,9}" placeholder="any" value={seed} onChange={(event) => setSeed(event.target.value)} />
-              <Button look="quiet" icon aria-label="Roll a seed" title="Roll a seed" onClick={() => setSeed(String(Math.floor(Math.random() * 1e9)))}>
+              <input
+                {...field}
+                name="seed"
+                inputMode="numeric"
+                pattern="[0-9]{1,9}"
+                placeholder="any"
+                value={seed}
+                onChange={(event) => setSeed(event.target.value)}
+              />
+              <Button
+                look="quiet"
+                icon
+                aria-label="Roll a seed"
+                title="Roll a seed"
+                onClick={() => setSeed(String(Math.floor(Math.random() * 1e9)))}
+              >
                 <Dices aria-hidden="true" />
               </Button>
             </div>
@@ -106,7 +123,12 @@ function PictureForm({ request, onClose }: Pick<FormProps, 'request' | 'onClose'
         </Field>
         <ShotField shots={shots} value={shotId} onChange={setShotId} />
       </div>
-      <Foot price={total} missing={prompt.trim() ? '' : 'Say what it should show.'} busy={busy} label={copies === 1 ? 'Make it' : `Make ${copies}`} />
+      <Foot
+        price={total}
+        missing={prompt.trim() ? '' : 'Say what it should show.'}
+        busy={busy}
+        label={copies === 1 ? 'Make it' : `Make ${copies}`}
+      />
     </form>
   );
 }
@@ -120,23 +142,29 @@ interface Picked {
 
 const travelSizes = ['768x512', '512x768', '512x512'];
 
-function TravelForm({ request, onClose }: Pick<FormProps, 'request' | 'onClose'>) {
+function TravelForm({ request, onClose }: FormProps) {
   const { project } = useConsole();
   const shots = useShots(project.id).data ?? [];
   const [pictures, setPictures] = useState<Picked[]>(() =>
-    (request.pictures ?? []).flatMap((p) => (p.location ? [{ key: p.id, url: p.location, thumbnail: p.thumbnail_url ?? p.location, name: 'Picture' }] : [])),
+    (request.pictures ?? []).flatMap((p) =>
+      p.location ? [{ key: p.id, url: p.location, thumbnail: p.thumbnail_url ?? p.location, name: 'Picture' }] : [],
+    ),
   );
   const [written, setWritten] = useState<Segment[]>([]);
   const [size, setSize] = useState('768x512');
   const [fps, setFps] = useState(16);
   const [shotId, setShotId] = useState(request.shotId ?? '');
   const segments = segmentsFor(pictures.length, written);
-  const price = useCost(tools.travel, segments.length > 0 ? { orchestrator_details: { num_new_segments_to_generate: segments.length } } : null).data;
+  const price = useCost(
+    tools.travel,
+    segments.length > 0 ? { orchestrator_details: { num_new_segments_to_generate: segments.length } } : null,
+  ).data;
   const { make, busy } = useMake(price);
   const urls = pictures.map((picture) => picture.url);
   const missing = missingOf({ pictures: urls, segments, fps });
 
-  const change = (i: number, part: Partial<Segment>) => setWritten(segments.map((segment, at) => (at === i ? { ...segment, ...part } : segment)));
+  const change = (i: number, part: Partial<Segment>) =>
+    setWritten(segments.map((segment, at) => (at === i ? { ...segment, ...part } : segment)));
   const swap = (i: number, by: number) =>
     setPictures((now) => {
       const next = [...now];
@@ -160,13 +188,33 @@ function TravelForm({ request, onClose }: Pick<FormProps, 'request' | 'onClose'>
                 <img src={picture.thumbnail} alt={picture.name} />
                 <span className={css.number}>{i + 1}</span>
                 <div className={css.stopActions}>
-                  <Button small icon look="quiet" aria-label={`Move picture ${i + 1} forward`} disabled={i === 0} onClick={() => swap(i, -1)}>
+                  <Button
+                    small
+                    icon
+                    look="quiet"
+                    aria-label={`Move picture ${i + 1} forward`}
+                    disabled={i === 0}
+                    onClick={() => swap(i, -1)}
+                  >
                     <ArrowLeft aria-hidden="true" />
                   </Button>
-                  <Button small icon look="quiet" aria-label={`Move picture ${i + 1} back`} disabled={i === pictures.length - 1} onClick={() => swap(i, 1)}>
+                  <Button
+                    small
+                    icon
+                    look="quiet"
+                    aria-label={`Move picture ${i + 1} back`}
+                    disabled={i === pictures.length - 1}
+                    onClick={() => swap(i, 1)}
+                  >
                     <ArrowRight aria-hidden="true" />
                   </Button>
-                  <Button small icon look="quiet" aria-label={`Remove picture ${i + 1}`} onClick={() => setPictures(pictures.filter((p) => p !== picture))}>
+                  <Button
+                    small
+                    icon
+                    look="quiet"
+                    aria-label={`Remove picture ${i + 1}`}
+                    onClick={() => setPictures(pictures.filter((p) => p !== picture))}
+                  >
                     <X aria-hidden="true" />
                   </Button>
                 </div>
@@ -174,7 +222,14 @@ function TravelForm({ request, onClose }: Pick<FormProps, 'request' | 'onClose'>
               {segments[i] ? (
                 <div className={css.segment}>
                   <Field label={`Between ${i + 1} and ${i + 2}`}>
-                    {(field) => <input {...field} placeholder="what happens there" value={segments[i]?.prompt ?? ''} onChange={(event) => change(i, { prompt: event.target.value })} />}
+                    {(field) => (
+                      <input
+                        {...field}
+                        placeholder="what happens there"
+                        value={segments[i]?.prompt ?? ''}
+                        onChange={(event) => change(i, { prompt: event.target.value })}
+                      />
+                    )}
                   </Field>
                   <Field label="Frames">
                     {(field) => (
@@ -196,7 +251,9 @@ function TravelForm({ request, onClose }: Pick<FormProps, 'request' | 'onClose'>
       ) : null}
       <Picker
         picked={pictures}
-        onPick={(picture) => setPictures((now) => (now.some((p) => p.url === picture.url) ? now.filter((p) => p.url !== picture.url) : [...now, picture]))}
+        onPick={(picture) =>
+          setPictures((now) => (now.some((p) => p.url === picture.url) ? now.filter((p) => p.url !== picture.url) : [...now, picture]))
+        }
       />
       <div className={css.columns}>
         <Field label="Size">
@@ -212,7 +269,14 @@ function TravelForm({ request, onClose }: Pick<FormProps, 'request' | 'onClose'>
         </Field>
         <Field label="Frames a second">
           {(field) => (
-            <input {...field} type="number" min={1} max={60} value={Number.isNaN(fps) ? '' : fps} onChange={(event) => setFps(event.target.valueAsNumber)} />
+            <input
+              {...field}
+              type="number"
+              min={1}
+              max={60}
+              value={Number.isNaN(fps) ? '' : fps}
+              onChange={(event) => setFps(event.target.valueAsNumber)}
+            />
           )}
         </Field>
         <ShotField shots={shots} value={shotId} onChange={setShotId} />
@@ -256,7 +320,9 @@ function Picker({ picked, onPick }: { picked: readonly Picked[]; onPick: (pictur
   const shown = [
     ...uploaded,
     ...(gallery.data ?? []).flatMap((g) =>
-      g.type === 'image' && g.location ? [{ key: g.id, url: g.location, thumbnail: g.thumbnail_url ?? g.location, name: captionOf(g.params) || 'Picture' }] : [],
+      g.type === 'image' && g.location
+        ? [{ key: g.id, url: g.location, thumbnail: g.thumbnail_url ?? g.location, name: captionOf(g.params) || 'Picture' }]
+        : [],
     ),
   ];
   return (
@@ -267,11 +333,26 @@ function Picker({ picked, onPick }: { picked: readonly Picked[]; onPick: (pictur
           {busy ? <Spinner /> : <ImageUp aria-hidden="true" />}
           Upload
         </button>
-        <input ref={file} type="file" accept="image/png,image/jpeg,image/webp" multiple hidden data-testid="upload" onChange={(event) => void store(event.target.files)} />
+        <input
+          ref={file}
+          type="file"
+          accept="image/png,image/jpeg,image/webp"
+          multiple
+          hidden
+          data-testid="upload"
+          onChange={(event) => void store(event.target.files)}
+        />
         {shown.map((picture) => {
           const place = picked.findIndex((p) => p.url === picture.url);
           return (
-            <button key={picture.key} type="button" className={classes(css.pick, place >= 0 && css.chosen)} aria-pressed={place >= 0} onClick={() => onPick(picture)} title={picture.name}>
+            <button
+              key={picture.key}
+              type="button"
+              className={classes(css.pick, place >= 0 && css.chosen)}
+              aria-pressed={place >= 0}
+              onClick={() => onPick(picture)}
+              title={picture.name}
+            >
               <img src={picture.thumbnail} alt={picture.name} loading="lazy" />
               {place >= 0 ? (
                 <span>
@@ -308,7 +389,19 @@ function ShotField({ shots, value, onChange }: { shots: readonly Shot[]; value: 
   );
 }
 
-function Choice({ legend, name, options, value, onChange }: { legend: string; name: string; options: string[][]; value: string; onChange: (value: string) => void }) {
+function Choice({
+  legend,
+  name,
+  options,
+  value,
+  onChange,
+}: {
+  legend: string;
+  name: string;
+  options: string[][];
+  value: string;
+  onChange: (value: string) => void;
+}) {
   const id = useId();
   return (
     <fieldset className={css.choice}>
@@ -328,7 +421,19 @@ function Choice({ legend, name, options, value, onChange }: { legend: string; na
 }
 
 /** What it costs, what is left, and the button. */
-function Foot({ price, missing, busy, label, note }: { price: number | undefined; missing: string; busy: boolean; label: string; note?: ReactNode }) {
+function Foot({
+  price,
+  missing,
+  busy,
+  label,
+  note,
+}: {
+  price: number | undefined;
+  missing: string;
+  busy: boolean;
+  label: string;
+  note?: ReactNode;
+}) {
   const account = useCredits().data;
   const lacks = price !== undefined && account ? price - account.available : 0;
   return (
@@ -340,7 +445,7 @@ function Foot({ price, missing, busy, label, note }: { price: number | undefined
           <>
             <strong>{credits(price)}</strong> {price === 1 ? 'credit' : 'credits'}
             {lacks > 0 ? <em>{credits(lacks)} missing</em> : <span>of {account ? credits(account.available) : '…'}</span>}
-            {note ? <span>{note}</span> : null}
+            {note ? <small>{note}</small> : null}
             {missing ? <Hidden>{missing}</Hidden> : null}
           </>
         )}

@@ -2,7 +2,7 @@ import { useCredits } from '@darkroom/client';
 import { SlidersHorizontal, Sparkles } from 'lucide-react';
 import { type FormEvent, useState } from 'react';
 import { useConsole } from '../app/console';
-import { credits } from '../lib/words';
+import { inCredits } from '../lib/words';
 import { Button } from '../ui/ui';
 import css from './Create.module.css';
 import { anyPicture, tools, useCost, useMake } from './data';
@@ -23,8 +23,14 @@ export function QuickCreate() {
   const short = cost !== undefined && account.data !== undefined && account.data.available < cost;
   return (
     <form className={css.quick} onSubmit={(event) => void submit(event)} data-testid="quick-create">
-      <input aria-label="Describe a picture" placeholder="Describe a picture…" value={prompt} onChange={(event) => setPrompt(event.target.value)} autoComplete="off" />
-      <span className={short ? css.short : css.cost}>{cost === undefined ? '' : `${credits(cost)} ${cost === 1 ? 'credit' : 'credits'}`}</span>
+      <input
+        aria-label="Describe a picture"
+        placeholder="Describe a picture…"
+        value={prompt}
+        onChange={(event) => setPrompt(event.target.value)}
+        autoComplete="off"
+      />
+      <span className={short ? css.short : css.cost}>{cost === undefined ? '' : inCredits(cost)}</span>
       <Button look="quiet" icon aria-label="More options" title="More options" onClick={() => create({ kind: 'picture', prompt })}>
         <SlidersHorizontal aria-hidden="true" />
       </Button>

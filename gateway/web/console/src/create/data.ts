@@ -1,9 +1,18 @@
-import { type CreateTaskInput, type DarkroomError, type JsonObject, type Task, toDarkroomError, useCreateTask, useCredits, useDarkroom } from '@darkroom/client';
+import {
+  type CreateTaskInput,
+  type DarkroomError,
+  type JsonObject,
+  type Task,
+  toDarkroomError,
+  useCreateTask,
+  useCredits,
+  useDarkroom,
+} from '@darkroom/client';
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { useConsole } from '../app/console';
 import { useErrorToast, useToast } from '../app/toasts';
-import { credits } from '../lib/words';
+import { credits, inCredits } from '../lib/words';
 
 export const tools = { picture: 'image-generation', travel: 'travel-between-images' } as const;
 
@@ -46,7 +55,7 @@ export function useMake(cost: number | undefined) {
         toast({
           kind: 'warning',
           title: 'Insufficient credits',
-          description: `${credits(Math.max(cost - available, 0))} credits are missing: it costs ${credits(cost)}, ${credits(available)} are available.`,
+          description: `${inCredits(Math.max(cost - available, 0))} missing: it costs ${credits(cost)}, ${credits(available)} are available.`,
           action: { label: 'See the ledger', run: () => go({ page: 'credits' }) },
         });
       } else refused(e);

@@ -21,7 +21,9 @@ test('a travel has one picture more than segments', () => {
 });
 
 test('a seed of 0 is a seed', () => {
-  expect(travelInput({ pictures: ['a', 'b'], segments, size: '1x1', fps: 1, seed: 0 })).toMatchObject({ orchestrator_details: { seed_base: 0 } });
+  expect(travelInput({ pictures: ['a', 'b'], segments, size: '1x1', fps: 1, seed: 0 })).toMatchObject({
+    orchestrator_details: { seed_base: 0 },
+  });
 });
 
 test('what was written for a segment stays when pictures come and go', () => {

@@ -44,7 +44,8 @@ export function segmentsFor(pictures: number, known: readonly Segment[]): Segmen
 export function missingOf({ pictures, segments, fps }: Pick<Travel, 'pictures' | 'segments' | 'fps'>): string {
   if (pictures.length < 2) return pictures.length === 0 ? 'Pick two pictures or more.' : 'Pick one more picture.';
   const { least, most } = framesAllowed;
-  if (segments.some(({ frames }) => !Number.isInteger(frames) || frames < least || frames > most)) return `A segment has ${least} to ${most} frames.`;
+  if (segments.some(({ frames }) => !Number.isInteger(frames) || frames < least || frames > most))
+    return `A segment has ${least} to ${most} frames.`;
   if (!Number.isInteger(fps) || fps < 1 || fps > 60) return 'A second has 1 to 60 frames.';
   return '';
 }

@@ -46,7 +46,9 @@ export function CreditsPage() {
           </div>
         ) : null}
         {entries && entries.length > 0 ? <EntryList entries={entries} titles={titles} /> : null}
-        {entries?.length === 0 && ledger.data && ledger.data.length > 0 ? <p className={css.none}>None among the latest {ledger.data.length}.</p> : null}
+        {entries?.length === 0 && ledger.data && ledger.data.length > 0 ? (
+          <p className={css.none}>None among the latest {ledger.data.length}.</p>
+        ) : null}
         {ledger.data && ledger.data.length >= limit ? (
           <Button look="quiet" busy={ledger.isFetching} onClick={() => setLimit(limit + 4 * page)}>
             Older entries
@@ -65,7 +67,13 @@ function Account({ balance, held, available }: { balance: number; held: number; 
         <strong data-testid="credits-available">{credits(available)}</strong>
       </div>
       <div className={css.sum}>
-        <meter className={css.meter} min={0} max={Math.max(balance, 1)} value={available} aria-label={`${credits(available)} of ${credits(balance)} credits are available`} />
+        <meter
+          className={css.meter}
+          min={0}
+          max={Math.max(balance, 1)}
+          value={available}
+          aria-label={`${credits(available)} of ${credits(balance)} credits are available`}
+        />
         <dl>
           <div>
             <dt>Balance</dt>

@@ -29,11 +29,19 @@ export function EntryList({ entries, titles, own }: EntryListProps) {
       {entries.map((entry) => {
         const kind = kinds[entry.kind];
         return (
-          <li key={entry.seq} className={classes(css.entry, css[entry.kind])} data-kind={entry.kind} data-amount={entry.amount} data-task={entry.task_id ?? ''}>
+          <li
+            key={entry.seq}
+            className={classes(css.entry, css[entry.kind])}
+            data-kind={entry.kind}
+            data-amount={entry.amount}
+            data-task={entry.task_id ?? ''}
+          >
             <span className={css.kind}>{kind.name}</span>
             <span className={css.what}>
               {entry.task_id && !own ? (
-                <Link href={href({ page: 'queue', taskId: entry.task_id })}>{titles?.get(entry.task_id) ?? `task ${short(entry.task_id)}`}</Link>
+                <Link href={href({ page: 'queue', taskId: entry.task_id })}>
+                  {titles?.get(entry.task_id) ?? `task ${short(entry.task_id)}`}
+                </Link>
               ) : (
                 entry.note
               )}

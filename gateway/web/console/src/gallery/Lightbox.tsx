@@ -5,7 +5,7 @@ import { Link } from 'wouter';
 import { useConsole } from '../app/console';
 import { useErrorToast, useToast } from '../app/toasts';
 import { dateTime, duration } from '../lib/time';
-import { captionOf, credits, text } from '../lib/words';
+import { captionOf, inCredits, text } from '../lib/words';
 import { Button, buttonClass, Chip, CopyButton, classes, Failure, Field, Spinner, useModal } from '../ui/ui';
 import { useAddToShot, useGeneration } from './data';
 import css from './Lightbox.module.css';
@@ -53,14 +53,35 @@ export function Lightbox({ id, rows, onShow, onClose, more }: LightboxProps) {
   };
 
   return (
-    // biome-ignore lint/a11y/noNoninteractiveElementInteractions: the arrow keys leaf through, wherever the focus is
-    <dialog ref={dialog} className={css.box} aria-label={generation ? captionOf(generation.params) || 'Details' : 'Details'} onKeyDown={press} data-testid="lightbox">
+    <dialog
+      ref={dialog}
+      className={css.box}
+      aria-label={generation ? captionOf(generation.params) || 'Details' : 'Details'}
+      onKeyDown={press}
+      data-testid="lightbox"
+    >
       <div className={css.stage} onPointerDown={down} onPointerUp={up}>
         {generation ? <Large key={generation.id} generation={generation} /> : single.isPending ? <Spinner /> : null}
-        <Button className={classes(css.turn, css.left)} look="quiet" icon aria-label="Previous" disabled={!previous} onClick={() => previous && onShow(previous.id)} data-testid="previous">
+        <Button
+          className={classes(css.turn, css.left)}
+          look="quiet"
+          icon
+          aria-label="Previous"
+          disabled={!previous}
+          onClick={() => previous && onShow(previous.id)}
+          data-testid="previous"
+        >
           <ChevronLeft aria-hidden="true" />
         </Button>
-        <Button className={classes(css.turn, css.right)} look="quiet" icon aria-label="Next" disabled={!next} onClick={() => next && onShow(next.id)} data-testid="next">
+        <Button
+          className={classes(css.turn, css.right)}
+          look="quiet"
+          icon
+          aria-label="Next"
+          disabled={!next}
+          onClick={() => next && onShow(next.id)}
+          data-testid="next"
+        >
           <ChevronRight aria-hidden="true" />
         </Button>
         {index >= 0 ? (
@@ -86,8 +107,19 @@ function Large({ generation }: { generation: UnifiedGeneration }) {
   const { location, thumbnail_url: thumbnail, type } = generation;
   if (!location) return <p>It has no file.</p>;
   if (type === 'video') {
-    // biome-ignore lint/a11y/useMediaCaption: what is made here has no speech
-    return <video className={css.media} src={location} poster={thumbnail ?? undefined} controls autoPlay muted loop playsInline data-testid="large" />;
+    return (
+      <video
+        className={css.media}
+        src={location}
+        poster={thumbnail ?? undefined}
+        controls
+        autoPlay
+        muted
+        loop
+        playsInline
+        data-testid="large"
+      />
+    );
   }
   return <img className={css.media} src={location} alt={captionOf(generation.params) || 'Picture'} draggable={false} data-testid="large" />;
 }
@@ -97,7 +129,10 @@ function Facts({ generation, onClose }: { generation: UnifiedGeneration; onClose
   const task = useGenerationTask(generation.id).data;
   const caption = captionOf(generation.params);
   const prompt = text(generation.params.prompt);
-  const took = task?.claimed_at && task.completed_at ? Date.parse(task.completed_at) - Date.parse(task.claimed_at) : null;
+  const took =
+    task?.claimed_at && task.completed_at && !task.orchestrator_task_id
+      ? Date.parse(task.completed_at) - Date.parse(task.claimed_at)
+      : null;
   // A child of a travel costs nothing itself and is not shown by itself.
   const taskId = task?.orchestrator_task_id ?? task?.id ?? generation.source_task_id;
   const file = fileName(generation);
@@ -152,7 +187,7 @@ function Facts({ generation, onClose }: { generation: UnifiedGeneration; onClose
           <>
             <Fact name="Made by" value={`${task.worker_id ?? 'nobody'}, attempt ${task.attempt}`} />
             {took === null ? null : <Fact name="Took" value={duration(took)} />}
-            {task.orchestrator_task_id ? null : <Fact name="Cost" value={`${credits(task.cost)} credits`} />}
+            {task.orchestrator_task_id ? null : <Fact name="Cost" value={inCredits(task.cost)} />}
           </>
         ) : null}
         {factsOf(generation).map(([name, value]) => (
@@ -183,7 +218,10 @@ function AddToShot({ generation, projectId }: { generation: UnifiedGeneration; p
     const name = shots.data.find((shot) => shot.id === shotId)?.name;
     add.mutate(
       { shotId, generationIds: [generation.id] },
-      { onSuccess: () => toast({ kind: 'success', title: `Added to ${name}`, description: 'It lies in the tray, unpositioned.' }), onError: refused },
+      {
+        onSuccess: () => toast({ kind: 'success', title: `Added to ${name}`, description: 'It lies in the tray, unpositioned.' }),
+        onError: refused,
+      },
     );
   };
   return (
@@ -204,25 +242,38 @@ function AddToShot({ generation, projectId }: { generation: UnifiedGeneration; p
   );
 }
 
+// What says again what another one says.
+const said =
+  /^(prompt|fps_helpers|parsed_resolution_wh|size|num_total_segments_generated|frame_overlap_settings_expanded)$|(_id|_ref|_url)$/;
+
 /** Params and metadata as names and values; what is long or nested is left to the task's own page. */
 function factsOf({ params, metadata }: UnifiedGeneration): [string, string][] {
-  const all = { ...metadata, ...params };
-  const { width, height, ...rest } = all;
+  const { width, height, ...rest } = { ...metadata, ...params };
   const facts: [string, string][] = width && height ? [['Size', `${width} × ${height}`]] : [];
   for (const [name, value] of Object.entries(rest)) {
-    if (name === 'prompt' || /(_id|_ref|_url)$/.test(name) || value === null || value === undefined || value === '') continue;
-    const said = Array.isArray(value) ? value.filter((v) => typeof v !== 'object').join(', ') : typeof value === 'object' ? '' : String(value);
-    if (said && said.length < 200) facts.push([title(name), said]);
+    if (said.test(name)) continue;
+    const words = wordsOf(value);
+    if (words && words.length < 200) facts.push([title(name), words]);
   }
   return facts;
 }
 
+function wordsOf(value: unknown): string {
+  if (typeof value === 'number') return String(Math.round(value * 100) / 100);
+  if (Array.isArray(value)) return value.map(wordsOf).filter(Boolean).join(', ');
+  return typeof value === 'string' || typeof value === 'boolean' ? String(value) : '';
+}
+
 function title(name: string): string {
-  return name.replaceAll('_', ' ').replace(/^./, (c) => c.toUpperCase());
+  return name === 'fps' ? 'FPS' : name.replaceAll('_', ' ').replace(/^./, (c) => c.toUpperCase());
 }
 
 function fileName({ id, type, location, params }: UnifiedGeneration): string {
   const ending = /\.[a-z0-9]{2,4}(?=$|\?)/i.exec(location ?? '')?.[0] ?? (type === 'video' ? '.mp4' : '.png');
-  const words = captionOf(params).toLowerCase().replace(/[^\p{L}\p{N}]+/gu, '-').replace(/^-|-$/g, '').slice(0, 60);
+  const words = captionOf(params)
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}]+/gu, '-')
+    .replace(/^-|-$/g, '')
+    .slice(0, 60);
   return `${words || id}${ending}`;
 }

@@ -1,3 +1,4 @@
+import { type UnifiedGeneration, useShots, useUnifiedGenerations } from '@darkroom/client';
 import {
   type Announcements,
   closestCenter,
@@ -12,9 +13,14 @@ import {
   useSensor,
   useSensors,
 } from '@dnd-kit/core';
-import { horizontalListSortingStrategy, rectSortingStrategy, SortableContext, sortableKeyboardCoordinates, useSortable } from '@dnd-kit/sortable';
+import {
+  horizontalListSortingStrategy,
+  rectSortingStrategy,
+  SortableContext,
+  sortableKeyboardCoordinates,
+  useSortable,
+} from '@dnd-kit/sortable';
 import { CSS } from '@dnd-kit/utilities';
-import { type UnifiedGeneration, useShots, useUnifiedGenerations } from '@darkroom/client';
 import { ArrowLeft, ArrowRight, Film, Plus, Undo2 } from 'lucide-react';
 import { type ReactNode, useMemo, useState } from 'react';
 import { useConsole } from '../app/console';
@@ -40,11 +46,12 @@ type Zone = 'film' | 'tray';
 type Layout = Record<Zone, string[]>;
 
 const instructions = {
-  draggable: 'Press Space to lift this picture. Move it with the arrow keys, press Space again to put it down, or Escape to leave it where it was.',
+  draggable:
+    'Press Space to lift this picture. Move it with the arrow keys, press Space again to put it down, or Escape to leave it where it was.',
 };
 
 /** A shot: its pictures in order on a strip of film, and those without a position in the tray below. */
-export function ShotPage({ shotId }: { shotId: string }) {
+export default function ShotPage({ shotId }: { shotId: string }) {
   const { project, place, go, create } = useConsole();
   const shot = useShots(project.id).data?.find((s) => s.id === shotId);
   const gallery = useUnifiedGenerations({ projectId: project.id, mode: 'shot-specific', shotId, pageSize: 100 });
@@ -59,6 +66,7 @@ export function ShotPage({ shotId }: { shotId: string }) {
   const developing = useDeveloping(gallery.data, shotId);
   const move = useMoves(shotId);
   const narrow = !useMedia('(min-width: 1080px)');
+  const phone = useMedia('(max-width: 719px)');
   const sensors = useSensors(
     useSensor(MouseSensor, { activationConstraint: { distance: 6 } }),
     useSensor(TouchSensor, { activationConstraint: { delay: 220, tolerance: 8 } }),
@@ -105,12 +113,18 @@ export function ShotPage({ shotId }: { shotId: string }) {
         title={shot?.name ?? 'Shot'}
         actions={
           <>
-            <Button disabled={pictures.length < 2} onClick={() => create({ kind: 'travel', shotId, pictures })} data-testid="travel-of-shot">
+            <Button
+              disabled={pictures.length < 2}
+              onClick={() => create({ kind: 'travel', shotId, pictures })}
+              data-testid="travel-of-shot"
+            >
               <Film aria-hidden="true" /> {pictures.length < 2 ? 'Travel' : `Travel through ${pictures.length}`}
             </Button>
-            <Button look="primary" onClick={() => create({ kind: 'picture', shotId })} data-testid="create-picture">
-              <Plus aria-hidden="true" /> Create
-            </Button>
+            {phone ? null : (
+              <Button look="primary" onClick={() => create({ kind: 'picture', shotId })} data-testid="create-picture">
+                <Plus aria-hidden="true" /> Create
+              </Button>
+            )}
           </>
         }
       />
@@ -134,20 +148,37 @@ export function ShotPage({ shotId }: { shotId: string }) {
                     {i % 2 ? 'A' : ''}
                   </span>
                   <div className={css.frameActions}>
-                    <Button icon aria-label="Move left" disabled={i === 0} onClick={() => void move(moveTo(rows, row.shotGenerationId, i - 1))}>
+                    <Button
+                      icon
+                      aria-label="Move left"
+                      disabled={i === 0}
+                      onClick={() => void move(moveTo(rows, row.shotGenerationId, i - 1))}
+                    >
                       <ArrowLeft aria-hidden="true" />
                     </Button>
-                    <Button icon aria-label="Move right" disabled={i === film.length - 1} onClick={() => void move(moveTo(rows, row.shotGenerationId, i + 1))}>
+                    <Button
+                      icon
+                      aria-label="Move right"
+                      disabled={i === film.length - 1}
+                      onClick={() => void move(moveTo(rows, row.shotGenerationId, i + 1))}
+                    >
                       <ArrowRight aria-hidden="true" />
                     </Button>
-                    <Button icon aria-label="Back to the tray" title="Back to the tray" onClick={() => void move(moveToTray(rows, row.shotGenerationId))}>
+                    <Button
+                      icon
+                      aria-label="Back to the tray"
+                      title="Back to the tray"
+                      onClick={() => void move(moveToTray(rows, row.shotGenerationId))}
+                    >
                       <Undo2 aria-hidden="true" />
                     </Button>
                   </div>
                 </Item>
               ))}
               {film.length === 0 ? (
-                <p className={css.stripEmpty}>{rows.length > 0 ? 'Drag pictures here, or press their +, and they follow each other.' : 'The film is empty.'}</p>
+                <p className={css.stripEmpty}>
+                  {rows.length > 0 ? 'Drag pictures here, or press their +, and they follow each other.' : 'The film is empty.'}
+                </p>
               ) : null}
             </DropZone>
           </SortableContext>
@@ -155,32 +186,38 @@ export function ShotPage({ shotId }: { shotId: string }) {
 
         <div className={css.trayHead}>
           <h2>Tray</h2>
-          <small>{layout.tray.length > 0 ? `${count(layout.tray.length, 'picture')} without a position` : 'What has no position lies here'}</small>
+          <small>
+            {layout.tray.length > 0 ? `${count(layout.tray.length, 'picture')} without a position` : 'What has no position lies here'}
+          </small>
         </div>
         <SortableContext id="tray" items={layout.tray} strategy={rectSortingStrategy}>
           <DropZone id="tray" className={css.tray} testId="tray">
             {developing.map((tree) => (
               <Developing key={tree.task.id} tree={tree} />
             ))}
-            {layout.tray.flatMap((id) => byLink.get(id) ?? []).map((row) => (
-              <Item key={row.shotGenerationId} row={row} onOpen={() => show(row.id)}>
-                <div className={css.frameActions}>
-                  <Button
-                    icon
-                    aria-label="Put on the timeline"
-                    title="Put on the timeline"
-                    onClick={() => void move(moveTo(rows, row.shotGenerationId, settled.film.length))}
-                    data-testid="place"
-                  >
-                    <Plus aria-hidden="true" />
-                  </Button>
-                </div>
-              </Item>
-            ))}
+            {layout.tray
+              .flatMap((id) => byLink.get(id) ?? [])
+              .map((row) => (
+                <Item key={row.shotGenerationId} row={row} onOpen={() => show(row.id)}>
+                  <div className={css.frameActions}>
+                    <Button
+                      icon
+                      aria-label="Put on the timeline"
+                      title="Put on the timeline"
+                      onClick={() => void move(moveTo(rows, row.shotGenerationId, settled.film.length))}
+                      data-testid="place"
+                    >
+                      <Plus aria-hidden="true" />
+                    </Button>
+                  </div>
+                </Item>
+              ))}
             {gallery.isPending ? skeletons.slice(0, 4) : null}
             {gallery.data && layout.tray.length === 0 && developing.length === 0 ? (
               <p className={css.trayEmpty}>
-                {rows.length === 0 ? 'Create a picture for this shot, or pick some in the gallery and add them.' : 'Everything has its place.'}
+                {rows.length === 0
+                  ? 'Create a picture for this shot, or pick some in the gallery and add them.'
+                  : 'Everything has its place.'}
               </p>
             ) : null}
           </DropZone>
@@ -217,7 +254,9 @@ function DropZone({ id, className, testId, children }: { id: Zone; className?: s
 }
 
 function Item({ row, className, onOpen, children }: { row: Linked; className?: string; onOpen: () => void; children: ReactNode }) {
-  const { setNodeRef, setActivatorNodeRef, listeners, attributes, transform, transition, isDragging } = useSortable({ id: row.shotGenerationId });
+  const { setNodeRef, setActivatorNodeRef, listeners, attributes, transform, transition, isDragging } = useSortable({
+    id: row.shotGenerationId,
+  });
   return (
     <div
       ref={setNodeRef}
@@ -230,7 +269,12 @@ function Item({ row, className, onOpen, children }: { row: Linked; className?: s
       <Tile
         generation={row}
         onOpen={onOpen}
-        handle={{ ref: setActivatorNodeRef, 'aria-describedby': attributes['aria-describedby'], 'aria-roledescription': 'sortable', ...listeners }}
+        handle={{
+          ref: setActivatorNodeRef,
+          'aria-describedby': attributes['aria-describedby'],
+          'aria-roledescription': 'sortable',
+          ...listeners,
+        }}
       />
       {children}
     </div>

@@ -17,7 +17,10 @@ export function ShotList() {
       <ul data-testid="shot-list">
         {shots.data?.map((shot) => (
           <li key={shot.id}>
-            <Link href={href({ page: 'shot', shotId: shot.id })} aria-current={place.page === 'shot' && place.shotId === shot.id ? 'page' : undefined}>
+            <Link
+              href={href({ page: 'shot', shotId: shot.id })}
+              aria-current={place.page === 'shot' && place.shotId === shot.id ? 'page' : undefined}
+            >
               <Clapperboard aria-hidden="true" />
               <span>{shot.name}</span>
             </Link>
@@ -40,7 +43,11 @@ export function ShotTabs() {
         All
       </Link>
       {shots.data?.map((shot) => (
-        <Link key={shot.id} href={href({ page: 'shot', shotId: shot.id })} aria-current={place.page === 'shot' && place.shotId === shot.id ? 'page' : undefined}>
+        <Link
+          key={shot.id}
+          href={href({ page: 'shot', shotId: shot.id })}
+          aria-current={place.page === 'shot' && place.shotId === shot.id ? 'page' : undefined}
+        >
           {shot.name}
         </Link>
       ))}

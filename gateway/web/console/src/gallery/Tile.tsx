@@ -63,7 +63,17 @@ export function Media({ generation }: { generation: Pick<UnifiedGeneration, 'typ
   if (type === 'video' && location) return <LoopingVideo src={location} poster={thumbnail ?? undefined} />;
   const src = thumbnail ?? location;
   if (!src) return <span className={css.missing}>No file</span>;
-  return <img className={classes(css.media, seen && css.seen)} src={src} alt="" loading="lazy" decoding="async" draggable={false} onLoad={() => setSeen(true)} />;
+  return (
+    <img
+      className={classes(css.media, seen && css.seen)}
+      src={src}
+      alt=""
+      loading="lazy"
+      decoding="async"
+      draggable={false}
+      onLoad={() => setSeen(true)}
+    />
+  );
 }
 
 function LoopingVideo({ src, poster }: { src: string; poster?: string }) {
@@ -90,5 +100,16 @@ function LoopingVideo({ src, poster }: { src: string; poster?: string }) {
     };
   }, [touch, still]);
 
-  return <video ref={video as Ref<HTMLVideoElement>} className={classes(css.media, css.seen)} src={src} poster={poster} muted loop playsInline preload={poster ? 'none' : 'metadata'} />;
+  return (
+    <video
+      ref={video as Ref<HTMLVideoElement>}
+      className={classes(css.media, css.seen)}
+      src={src}
+      poster={poster}
+      muted
+      loop
+      playsInline
+      preload={poster ? 'none' : 'metadata'}
+    />
+  );
 }

@@ -33,7 +33,14 @@ export function moveByKeys(event: KeyboardEvent<HTMLElement>): void {
   const tiles = [...event.currentTarget.querySelectorAll<HTMLElement>('[data-tile]')];
   const from = tiles.indexOf(event.target as HTMLElement);
   if (from < 0) return;
-  const to = tiles[neighbour(tiles.map((tile) => tile.getBoundingClientRect()), from, event.key)];
+  const to =
+    tiles[
+      neighbour(
+        tiles.map((tile) => tile.getBoundingClientRect()),
+        from,
+        event.key,
+      )
+    ];
   if (!to) return;
   event.preventDefault();
   to.focus();

@@ -7,6 +7,11 @@ export function credits(amount: number): string {
   return amounts.format(amount);
 }
 
+/** The same with its unit: `1 credit`. */
+export function inCredits(amount: number): string {
+  return `${credits(amount)} ${amount === 1 ? 'credit' : 'credits'}`;
+}
+
 export function count(n: number, one: string, many = `${one}s`): string {
   return `${amounts.format(n)} ${n === 1 ? one : many}`;
 }

@@ -5,7 +5,7 @@ import { Link } from 'wouter';
 import { useConsole } from '../app/console';
 import { useErrorToast, useToast } from '../app/toasts';
 import { ago, duration, until, useNow } from '../lib/time';
-import { count, credits, kindOf, titleOf } from '../lib/words';
+import { count, inCredits, kindOf, titleOf } from '../lib/words';
 import { Newcomer } from '../ui/Newcomer';
 import { Column, PageHead, Section } from '../ui/Page';
 import { Button, Chip, classes, Failure, Progress, Skeleton } from '../ui/ui';
@@ -44,7 +44,7 @@ export function QueuePage() {
     Failed: of('Failed').length,
     Cancelled: of('Cancelled').length,
   };
-  const waiting = of('Queued').toReversed(); // the next one first
+  const waiting = [...of('Queued')].reverse(); // the next one first
   const ended = trees.filter(({ task }) => task.status !== 'In Progress' && task.status !== 'Queued');
   const shows = (status: Task['status']) => filter === 'all' || filter === status;
   const openId = place.page === 'queue' ? place.taskId : undefined;
@@ -117,12 +117,27 @@ function Loading() {
   );
 }
 
+interface RowProps {
+  tree: Tree;
+  children: ReactNode;
+  picture?: ReactNode;
+  actions?: ReactNode;
+  small?: boolean;
+}
+
 /** The frame of every row: a picture, the words, what can be done. */
-function Row({ tree, children, picture, actions }: { tree: Tree; children: ReactNode; picture?: ReactNode; actions?: ReactNode }) {
+function Row({ tree, children, picture, actions, small }: RowProps) {
   const { href } = useConsole();
   const { task } = tree;
   return (
-    <li className={css.row} data-testid="task" data-task={task.id} data-status={task.status} data-attempt={task.attempt} data-worker={task.worker_id ?? ''}>
+    <li
+      className={classes(css.row, small && css.ended)}
+      data-testid="task"
+      data-task={task.id}
+      data-status={task.status}
+      data-attempt={task.attempt}
+      data-worker={task.worker_id ?? ''}
+    >
       <div className={css.picture} aria-hidden="true">
         {picture}
       </div>
@@ -169,7 +184,12 @@ export function Retry({ task }: { task: Task }) {
       onClick={() =>
         retry.mutate(task.id, {
           onSuccess: (again) =>
-            toast({ kind: 'success', title: 'It is made again', description: titleOf(again), action: { label: 'Show', run: () => go({ page: 'queue', taskId: again.id }) } }),
+            toast({
+              kind: 'success',
+              title: 'It is made again',
+              description: titleOf(again),
+              action: { label: 'Show', run: () => go({ page: 'queue', taskId: again.id }) },
+            }),
           onError: refused,
         })
       }
@@ -186,7 +206,11 @@ function Running({ tree }: { tree: Tree }) {
   const preview = previewOf(tree);
   const percent = percentOf(tree);
   return (
-    <Row tree={tree} picture={preview ? <img className={css.preview} src={preview} alt="" /> : <span className={css.bath} />} actions={<Cancel task={task} />}>
+    <Row
+      tree={tree}
+      picture={preview ? <img className={css.preview} src={preview} alt="" /> : <span className={css.bath} />}
+      actions={<Cancel task={task} />}
+    >
       <div className={css.progress}>
         <Progress percent={percent} label={`Progress of ${titleOf(task)}`} />
         <span data-testid="percent">{percent === undefined ? '' : `${Math.round(percent)} %`}</span>
@@ -283,10 +307,11 @@ function Waiting({ tree }: { tree: Tree }) {
 function Ended({ tree }: { tree: Tree }) {
   const { task, children } = tree;
   const now = useNow(10_000);
-  const picture = [task, ...children.toReversed()].map((t) => t.thumbnail_url).find(Boolean);
+  const picture = [task, ...[...children].reverse()].map((t) => t.thumbnail_url).find(Boolean);
   const tone = task.status === 'Complete' ? 'good' : task.status === 'Failed' ? 'bad' : 'plain';
   return (
     <Row
+      small
       tree={tree}
       picture={picture ? <img src={picture} alt="" loading="lazy" /> : <CircleSlash />}
       actions={task.status === 'Complete' ? undefined : <Retry task={task} />}
@@ -304,7 +329,7 @@ function Ended({ tree }: { tree: Tree }) {
           {[
             ago(task.completed_at, now),
             task.attempt > 1 ? `${task.attempt} attempts` : '',
-            task.status === 'Complete' ? `${credits(task.cost)} credits` : 'nothing charged',
+            task.status === 'Complete' ? inCredits(task.cost) : 'nothing charged',
           ]
             .filter(Boolean)
             .join(', ')}

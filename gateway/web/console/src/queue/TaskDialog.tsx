@@ -1,4 +1,15 @@
-import { cacheTimes, type DarkroomError, type LedgerEntry, queryKeys, type Task, toDarkroomError, useCancelTask, useDarkroom, useTask, useTaskGeneration } from '@darkroom/client';
+import {
+  cacheTimes,
+  type DarkroomError,
+  type LedgerEntry,
+  queryKeys,
+  type Task,
+  toDarkroomError,
+  useCancelTask,
+  useDarkroom,
+  useTask,
+  useTaskGeneration,
+} from '@darkroom/client';
 import { useQuery } from '@tanstack/react-query';
 import { Images, X } from 'lucide-react';
 import { Link } from 'wouter';
@@ -6,12 +17,12 @@ import { useConsole } from '../app/console';
 import { useErrorToast } from '../app/toasts';
 import { EntryList } from '../credits/Entries';
 import { clockTime, dateTime, duration, useNow } from '../lib/time';
-import { credits, kindOf, short, titleOf } from '../lib/words';
+import { inCredits, kindOf, short, titleOf } from '../lib/words';
 import { Button, buttonClass, Chip, Code, CopyButton, classes, Dialog, Failure, Progress, Spinner, type Tone } from '../ui/ui';
 import { story } from './attempts';
 import { useAttempts } from './data';
-import { Holder, Retry, Why } from './QueuePage';
 import css from './Queue.module.css';
+import { Holder, Retry, Why } from './QueuePage';
 import { open, percentOf, phaseOf, previewOf } from './tree';
 
 const tones: Record<Task['status'], Tone> = { Queued: 'wait', 'In Progress': 'live', Complete: 'good', Failed: 'bad', Cancelled: 'plain' };
@@ -37,12 +48,21 @@ export function TaskDialog({ id, known, onClose }: { id: string; known: readonly
         task ? (
           <>
             {generation ? (
-              <Link className={buttonClass({ look: 'primary' })} href={href({ page: 'gallery', generationId: generation.id })} data-testid="generation-link">
+              <Link
+                className={buttonClass({ look: 'primary' })}
+                href={href({ page: 'gallery', generationId: generation.id })}
+                data-testid="generation-link"
+              >
                 <Images aria-hidden="true" /> Show the result
               </Link>
             ) : null}
             {open(task) ? (
-              <Button look="danger" busy={cancel.isPending} onClick={() => cancel.mutate(task.id, { onError: refused })} data-testid="cancel">
+              <Button
+                look="danger"
+                busy={cancel.isPending}
+                onClick={() => cancel.mutate(task.id, { onError: refused })}
+                data-testid="cancel"
+              >
                 <X aria-hidden="true" /> Cancel
               </Button>
             ) : null}
@@ -72,7 +92,7 @@ function All({ task, family }: { task: Task; family: Task[] }) {
         </Chip>
         <Chip>{kindOf(task.task_type)}</Chip>
         <span>
-          {dateTime(task.created_at)}, {credits(task.cost)} credits
+          {dateTime(task.created_at)}, {inCredits(task.cost)}
         </span>
         <CopyButton text={task.id} label="Copy the task's id">
           {short(task.id)}

@@ -5,7 +5,18 @@ import { developing, percentOf, phaseOf, previewOf, shotOf, treesOf } from './tr
 let last = 0;
 function task(fields: Partial<Task> = {}): Task {
   last += 1;
-  return { id: `t${last}`, job_no: last, task_type: 'single_image', status: 'Queued', params: {}, progress: null, orchestrator_task_id: null, output_location: null, completed_at: null, ...fields } as Task;
+  return {
+    id: `t${last}`,
+    job_no: last,
+    task_type: 'single_image',
+    status: 'Queued',
+    params: {},
+    progress: null,
+    orchestrator_task_id: null,
+    output_location: null,
+    completed_at: null,
+    ...fields,
+  } as Task;
 }
 
 describe('treesOf', () => {
@@ -26,7 +37,8 @@ describe('treesOf', () => {
 });
 
 describe('how far a tree is', () => {
-  const running = (percent?: number, phase?: string, preview?: string) => task({ status: 'In Progress', progress: { percent, phase, preview } });
+  const running = (percent?: number, phase?: string, preview?: string) =>
+    task({ status: 'In Progress', progress: { percent, phase, preview } });
 
   test('a task says so itself', () => expect(percentOf({ task: running(40), children: [] })).toBe(40));
   test('a travel is as far as its children together', () =>
@@ -36,7 +48,8 @@ describe('how far a tree is', () => {
 
   test('its phase is that of the running child', () =>
     expect(phaseOf({ task: running(), children: [task({ status: 'Complete' }), running(10, 'drawing')] })).toBe('drawing'));
-  test('its picture is that of whatever runs', () => expect(previewOf({ task: running(), children: [running(1, 'x', 'http://p')] })).toBe('http://p'));
+  test('its picture is that of whatever runs', () =>
+    expect(previewOf({ task: running(), children: [running(1, 'x', 'http://p')] })).toBe('http://p'));
 });
 
 test('a shot is found wherever it may stand', () => {
@@ -51,7 +64,13 @@ describe('developing', () => {
     task({ id, status: 'Complete', output_location: 'x', completed_at: new Date(now - secondsAgo * 1000).toISOString() });
 
   test('what is done stays until its picture is there, but not for ever', () => {
-    const trees = treesOf([task({ id: 'queued' }), done(1, 'fresh'), done(1, 'shown'), done(60, 'old'), task({ id: 'failed', status: 'Failed' })]);
+    const trees = treesOf([
+      task({ id: 'queued' }),
+      done(1, 'fresh'),
+      done(1, 'shown'),
+      done(60, 'old'),
+      task({ id: 'failed', status: 'Failed' }),
+    ]);
     expect(developing(trees, new Set(['shown']), now).map((tree) => tree.task.id)).toEqual(['queued', 'fresh']);
   });
 });

@@ -50,7 +50,9 @@ export function phaseOf({ task, children }: Tree): string {
 /** The shot that the result of a task goes to. */
 export function shotOf(task: Task): string | undefined {
   const { params } = task;
-  const found = [params.shot_id, object(params.orchestrator_details).shot_id, object(params.full_orchestrator_payload).shot_id].map(text).find(Boolean);
+  const found = [params.shot_id, object(params.orchestrator_details).shot_id, object(params.full_orchestrator_payload).shot_id]
+    .map(text)
+    .find(Boolean);
   return found || undefined;
 }
 

@@ -1,6 +1,6 @@
 import type { JsonObject, TaskExplanation, TaskReason } from '@darkroom/client';
 import { duration, until } from '../lib/time';
-import { count, credits, kindOf, object, text } from '../lib/words';
+import { count, credits, inCredits, kindOf, object, text } from '../lib/words';
 
 /** What kind of thing a task waits for: it decides picture and colour. */
 export type WaitKind = 'turn' | 'credits' | 'worker' | 'task' | 'pause' | 'history' | 'trouble';
@@ -46,8 +46,10 @@ export function headline(explanation: TaskExplanation, now: number): string {
 /** Its turn and when it comes, as far as that is known. */
 export function turn(explanation: TaskExplanation, now: number): string {
   const { queue_position: position, expected_start: start, runnable } = explanation;
-  if (!runnable) return '';
-  const place = position === null ? '' : position > 1000 ? 'Beyond place 1000' : position === 1 ? 'Next in line' : `Place ${position} in line`;
+  // Its turn says nothing while nobody could take it.
+  if (!runnable || kinds[explanation.reasons[0]?.code ?? ''] === 'worker') return '';
+  const place =
+    position === null ? '' : position > 1000 ? 'Beyond place 1000' : position === 1 ? 'Next in line' : `Place ${position} in line`;
   const when = start === null ? '' : `expected ${until(start, now)}`;
   return [place, when].filter(Boolean).join(', ');
 }
@@ -63,7 +65,7 @@ function wordsOf({ code, message, detail }: TaskReason, now: number): string {
     case 'insufficient_credits': {
       const held = Number(detail.held ?? 0);
       const more = held > 0 ? ` ${credits(held)} of yours are held for ${count(Number(detail.held_by ?? 0), 'running task')}.` : '';
-      return `${credits(Number(detail.missing))} credits are missing: it costs ${credits(Number(detail.needs))}, ${credits(Number(detail.available))} are available.${more}`;
+      return `${inCredits(Number(detail.missing))} missing: it costs ${credits(Number(detail.needs))}, ${credits(Number(detail.available))} are available.${more}`;
     }
     case 'behind_others':
       return `${detail.more ? 'More than 1,000 tasks' : count(Number(detail.before), 'task')} before it${mix(detail)}.`;

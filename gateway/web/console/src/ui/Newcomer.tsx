@@ -3,7 +3,19 @@ import { useDevInfo } from '../workers/dev';
 import { Code, Empty } from './ui';
 
 /** An empty place that tells what to do. In dev mode it has the line for a terminal. */
-export function Newcomer({ icon, title, children, actions, testId }: { icon: ReactNode; title: string; children: ReactNode; actions?: ReactNode; testId?: string }) {
+export function Newcomer({
+  icon,
+  title,
+  children,
+  actions,
+  testId,
+}: {
+  icon: ReactNode;
+  title: string;
+  children: ReactNode;
+  actions?: ReactNode;
+  testId?: string;
+}) {
   const info = useDevInfo();
   return (
     <Empty icon={icon} title={title} testId={testId} actions={actions}>

@@ -1,6 +1,6 @@
 import type { ReactNode } from 'react';
-import { classes } from './ui';
 import css from './page.module.css';
+import { classes } from './ui';
 
 /** A page's title and what can be done on it. */
 export function PageHead({ title, children, actions }: { title: string; children?: ReactNode; actions?: ReactNode }) {

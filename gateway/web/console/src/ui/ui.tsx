@@ -19,7 +19,13 @@ export interface ButtonProps extends ComponentProps<'button'> {
 
 export function Button({ look, small, icon, busy, className, disabled, children, ...rest }: ButtonProps) {
   return (
-    <button type="button" {...rest} disabled={disabled || busy} aria-busy={busy || undefined} className={buttonClass({ look, small, icon }, className)}>
+    <button
+      type="button"
+      {...rest}
+      disabled={disabled || busy}
+      aria-busy={busy || undefined}
+      className={buttonClass({ look, small, icon }, className)}
+    >
       {busy ? <span className={css.spinner} /> : null}
       {busy && icon ? null : children}
     </button>
@@ -31,7 +37,12 @@ export function buttonClass({ look, small, icon }: Pick<ButtonProps, 'look' | 's
   return classes(css.button, look && css[look], small && css.small, icon && css.icon, more);
 }
 
-export function Chip({ tone = 'plain', dot = tone !== 'plain', children, ...rest }: { tone?: Tone; dot?: boolean } & ComponentProps<'span'>) {
+export function Chip({
+  tone = 'plain',
+  dot = tone !== 'plain',
+  children,
+  ...rest
+}: { tone?: Tone; dot?: boolean } & ComponentProps<'span'>) {
   return (
     <span {...rest} className={classes(css.chip, tone !== 'plain' && css[tone], !dot && css.plain)}>
       {children}
@@ -43,7 +54,15 @@ export function Progress({ percent, label }: { percent?: number; label: string }
   return <progress className={css.progress} aria-label={label} max={100} {...(percent === undefined ? {} : { value: percent })} />;
 }
 
-export function Field({ label, hint, children }: { label: string; hint?: ReactNode; children: (props: { id: string; className?: string }) => ReactNode }) {
+export function Field({
+  label,
+  hint,
+  children,
+}: {
+  label: string;
+  hint?: ReactNode;
+  children: (props: { id: string; className?: string }) => ReactNode;
+}) {
   const id = useId();
   return (
     <div className={css.field}>
@@ -74,7 +93,19 @@ export function Kbd({ children }: { children: ReactNode }) {
   return <kbd className={css.kbd}>{children}</kbd>;
 }
 
-export function Empty({ icon, title, children, actions, testId }: { icon: ReactNode; title: string; children?: ReactNode; actions?: ReactNode; testId?: string }) {
+export function Empty({
+  icon,
+  title,
+  children,
+  actions,
+  testId,
+}: {
+  icon: ReactNode;
+  title: string;
+  children?: ReactNode;
+  actions?: ReactNode;
+  testId?: string;
+}) {
   return (
     <div className={css.empty} data-testid={testId}>
       <div className={css.emptyIcon} aria-hidden="true">
@@ -109,7 +140,17 @@ export function Failure({ what, error, retry }: { what: string; error: unknown; 
   );
 }
 
-export function CopyButton({ text, label, small = true, children }: { text: string; label: string; small?: boolean; children?: ReactNode }) {
+export function CopyButton({
+  text,
+  label,
+  small = true,
+  children,
+}: {
+  text: string;
+  label: string;
+  small?: boolean;
+  children?: ReactNode;
+}) {
   const [copied, setCopied] = useState(false);
   useEffect(() => {
     if (!copied) return;
@@ -180,6 +221,7 @@ export function useModal(onClose: () => void): RefObject<HTMLDialogElement | nul
     if (!dialog) return;
     const before = document.activeElement;
     dialog.showModal();
+    dialog.querySelector<HTMLElement>('[data-autofocus]')?.focus();
     const cancel = (event: Event) => {
       event.preventDefault();
       close.current();

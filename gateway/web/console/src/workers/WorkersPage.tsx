@@ -35,7 +35,8 @@ export function WorkersPage() {
   const info = useDevInfo().data;
   const cache = useQueryClient();
   const killed = useQuery<Killed[]>({ queryKey: killedKey, queryFn: skipToken, gcTime: Number.POSITIVE_INFINITY }).data ?? [];
-  const remember = (k: Killed) => cache.setQueryData<Killed[]>(killedKey, (all = []) => [k, ...all.filter((other) => other.workerId !== k.workerId)]);
+  const remember = (k: Killed) =>
+    cache.setQueryData<Killed[]>(killedKey, (all = []) => [k, ...all.filter((other) => other.workerId !== k.workerId)]);
   const forget = (k: Killed) => cache.setQueryData<Killed[]>(killedKey, (all = []) => all.filter((other) => other !== k));
   const alive = workers.data?.filter((worker) => worker.alive).length ?? 0;
 
@@ -65,7 +66,9 @@ export function WorkersPage() {
       </ul>
       {info?.psql ? (
         <Section title="Be a worker yourself">
-          <p className={css.note}>This opens the database as its owner. Claim a task by hand, and watch it here.</p>
+          <p className={css.note}>
+            One line for a terminal: you claim the task that waits for a person, and complete it. Watch it in the queue meanwhile.
+          </p>
           <Code text={info.psql} label="Copy the psql line" />
         </Section>
       ) : null}
@@ -75,13 +78,25 @@ export function WorkersPage() {
 
 const states: Record<string, Tone> = { up: 'good', down: 'bad', probing: 'wait' };
 
-function Worker({ worker, tasks, mayKill, onKilled }: { worker: WorkerStatus; tasks: readonly Task[]; mayKill: boolean; onKilled: (k: Killed) => void }) {
+function Worker({
+  worker,
+  tasks,
+  mayKill,
+  onKilled,
+}: {
+  worker: WorkerStatus;
+  tasks: readonly Task[];
+  mayKill: boolean;
+  onKilled: (k: Killed) => void;
+}) {
   const now = useNow();
   const kill = useKillWorker();
   const cache = useQueryClient();
   const refused = useErrorToast();
   const engines = Array.isArray(worker.info.engines) ? worker.info.engines.map(object) : [];
-  const held = tasks.filter((task) => task.status === 'In Progress' && task.worker_id === worker.id && task.task_type !== 'travel_orchestrator');
+  const held = tasks.filter(
+    (task) => task.status === 'In Progress' && task.worker_id === worker.id && task.task_type !== 'travel_orchestrator',
+  );
 
   const end = () => {
     const at = Date.now();
@@ -98,7 +113,12 @@ function Worker({ worker, tasks, mayKill, onKilled }: { worker: WorkerStatus; ta
 
   return (
     <li>
-      <Card className={classes(css.worker, !worker.alive && css.silent)} data-testid="worker" data-worker={worker.id} data-alive={worker.alive}>
+      <Card
+        className={classes(css.worker, !worker.alive && css.silent)}
+        data-testid="worker"
+        data-worker={worker.id}
+        data-alive={worker.alive}
+      >
         <header className={css.head}>
           <h2>{worker.id}</h2>
           <Chip tone={worker.alive ? 'good' : 'bad'}>{worker.alive ? 'alive' : 'silent'}</Chip>
@@ -118,12 +138,12 @@ function Worker({ worker, tasks, mayKill, onKilled }: { worker: WorkerStatus; ta
                 <div className={css.engineHead}>
                   <strong>{text(engine.name)}</strong>
                   <Chip tone={states[text(engine.state)] ?? 'plain'}>{text(engine.state) || 'unknown'}</Chip>
-                  <span>
-                    {Number(engine.busy ?? 0)} of {count(Number(engine.slots ?? 1), 'slot')} busy
-                  </span>
+                  <span>{load(Number(engine.busy ?? 0), Number(engine.slots ?? 1))}</span>
                 </div>
                 <p className={css.facts}>
-                  {[text(engine.device), bytes(Number(engine.memory_bytes ?? 0)), list(engine.models), list(engine.task_types, kindOf)].filter(Boolean).join(', ')}
+                  {[text(engine.device), bytes(Number(engine.memory_bytes ?? 0)), list(engine.models), list(engine.task_types, kindOf)]
+                    .filter(Boolean)
+                    .join(', ')}
                 </p>
                 {text(engine.reason) ? <p className={css.reason}>{text(engine.reason)}</p> : null}
               </li>
@@ -135,7 +155,14 @@ function Worker({ worker, tasks, mayKill, onKilled }: { worker: WorkerStatus; ta
         {worker.running.length > 0 ? (
           <ul className={css.running}>
             {worker.running.map((running) => (
-              <Current key={running.task_id} id={running.task_id} attempt={running.attempt} claimedAt={running.claimed_at} known={tasks} now={now} />
+              <Current
+                key={running.task_id}
+                id={running.task_id}
+                attempt={running.attempt}
+                claimedAt={running.claimed_at}
+                known={tasks}
+                now={now}
+              />
             ))}
           </ul>
         ) : null}
@@ -144,11 +171,28 @@ function Worker({ worker, tasks, mayKill, onKilled }: { worker: WorkerStatus; ta
   );
 }
 
+function load(busy: number, slots: number): string {
+  if (slots === 1) return busy > 0 ? 'busy' : 'idle';
+  return `${busy} of ${slots} slots busy`;
+}
+
 function list(value: unknown, say: (word: string) => string = (word) => word): string {
   return Array.isArray(value) ? value.map((v) => say(text(v))).join(', ') : '';
 }
 
-function Current({ id, attempt, claimedAt, known, now }: { id: string; attempt: number; claimedAt: string; known: readonly Task[]; now: number }) {
+function Current({
+  id,
+  attempt,
+  claimedAt,
+  known,
+  now,
+}: {
+  id: string;
+  attempt: number;
+  claimedAt: string;
+  known: readonly Task[];
+  now: number;
+}) {
   const { href } = useConsole();
   const task = known.find((t) => t.id === id);
   const percent = task?.progress?.percent;
@@ -175,7 +219,9 @@ function Takeovers({ killed, close }: { killed: Killed; close: () => void }) {
           <X aria-hidden="true" />
         </Button>
       </header>
-      {killed.held.length === 0 ? <p className={css.note}>It held nothing of this project. Kill one while it works, to see another take over.</p> : null}
+      {killed.held.length === 0 ? (
+        <p className={css.note}>It held nothing of this project. Kill one while it works, to see another take over.</p>
+      ) : null}
       {killed.held.map((held) => (
         <Takeover key={held.taskId} killed={killed} taskId={held.taskId} attempt={held.attempt} />
       ))}

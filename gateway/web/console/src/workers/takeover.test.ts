@@ -4,7 +4,8 @@ import { takeover } from './takeover';
 
 const now = Date.parse('2026-01-01T12:00:00Z');
 const killed = { workerId: 'local-1', pid: 4711 };
-const task = (fields: Partial<Task>) => ({ id: 't', status: 'In Progress', attempt: 1, worker_id: 'local-1', progress: null, ...fields }) as Task;
+const task = (fields: Partial<Task>) =>
+  ({ id: 't', status: 'In Progress', attempt: 1, worker_id: 'local-1', progress: null, ...fields }) as Task;
 const lost = { attempt: 1, worker_id: 'local-1', outcome: 'expired' } as TaskAttempt;
 const facts = { killed, attempt: 1, attempts: [] as TaskAttempt[], lease: null, tally: undefined, now };
 const states = (stages: ReturnType<typeof takeover>) => stages.map((stage) => stage.state).join(' ');
@@ -30,7 +31,12 @@ test('another worker takes over', () => {
 
 test('and in the end there is one generation and one charge', () => {
   const attempts = [lost, { attempt: 2, worker_id: 'local-2', outcome: 'complete' } as TaskAttempt];
-  const stages = takeover({ ...facts, task: task({ attempt: 2, status: 'Complete', worker_id: 'local-2' }), attempts, tally: { complete: true, generations: 1, charges: 1, charged: 10 } });
+  const stages = takeover({
+    ...facts,
+    task: task({ attempt: 2, status: 'Complete', worker_id: 'local-2' }),
+    attempts,
+    tally: { complete: true, generations: 1, charges: 1, charged: 10 },
+  });
   expect(states(stages)).toBe('done done done done done done');
   expect(stages[5]?.text).toBe('1 generation, 1 charge of 10 credits');
 });

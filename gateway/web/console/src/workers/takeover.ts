@@ -1,6 +1,6 @@
 import type { Task, TaskAttempt } from '@darkroom/client';
 import { until } from '../lib/time';
-import { count, credits } from '../lib/words';
+import { count, inCredits } from '../lib/words';
 import { outcome } from '../queue/waiting';
 
 /** A worker that was killed here, and what it held then. */
@@ -49,7 +49,11 @@ export function takeover({ killed, attempt, task, attempts, lease, tally, now }:
   return [
     { key: 'killed', state: 'done', text: `${killed.workerId} was killed (process ${killed.pid})` },
     waits
-      ? { key: 'lease', state: 'now', text: lease ? `Nobody hears from it. Its lease ends ${until(lease, now)}` : 'Its lease counts down, unless it is heard from' }
+      ? {
+          key: 'lease',
+          state: 'now',
+          text: lease ? `Nobody hears from it. Its lease ends ${until(lease, now)}` : 'Its lease counts down, unless it is heard from',
+        }
       : { key: 'lease', state: 'done', text: lost ? `Attempt ${attempt} ${outcome(lost.outcome)}` : `Attempt ${attempt} ended` },
     { key: 'again', state: waits ? 'todo' : task.status === 'Queued' && !taken ? 'now' : 'done', text: 'The task is queued again' },
     taken
@@ -57,9 +61,17 @@ export function takeover({ killed, attempt, task, attempts, lease, tally, now }:
       : { key: 'taken', state: task.status === 'Queued' ? 'now' : 'todo', text: 'Another worker takes over' },
     ended
       ? { key: 'done', state: 'done', text: task.status === 'Complete' ? 'The work is done' : `The task is ${task.status}` }
-      : { key: 'done', state: taken ? 'now' : 'todo', text: taken && percent !== undefined ? `Working: ${Math.round(percent)} %` : 'The work is done' },
+      : {
+          key: 'done',
+          state: taken ? 'now' : 'todo',
+          text: taken && percent !== undefined ? `Working: ${Math.round(percent)} %` : 'The work is done',
+        },
     tally?.complete
-      ? { key: 'tally', state: 'done', text: `${count(tally.generations, 'generation')}, ${count(tally.charges, 'charge')} of ${credits(tally.charged)} credits` }
+      ? {
+          key: 'tally',
+          state: 'done',
+          text: `${count(tally.generations, 'generation')}, ${count(tally.charges, 'charge')} of ${inCredits(tally.charged)}`,
+        }
       : { key: 'tally', state: ended ? 'now' : 'todo', text: 'One generation, one charge' },
   ];
 }
