@@ -1,4 +1,4 @@
-# Every target needs Go and nothing else. All paths are relative, so the checkout may lie in a folder with blanks.
+# Every target needs Go and nothing else, but for `make web`. All paths are relative, so the checkout may lie in a folder with blanks.
 
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
@@ -48,6 +48,7 @@ verify: ## Check that all generated files are current, then lint
 	go mod tidy -diff
 	$(GOLANGCI_LINT) fmt --diff
 	go test ./migrations/...
+	go test -run 'Clean|Committed' ./gateway/web
 	$(MAKE) lint
 
 .PHONY: migration
@@ -55,9 +56,9 @@ migration: ## Freeze what changed in sql/ into the next migration: make migratio
 	@test -n '$(name)' || { echo 'Name the migration: make migration name=claim_skip_locked' >&2; exit 2; }
 	@go run ./migrations/snapshot -name '$(name)'
 
-# npm's two commands are quiet when all is well. The result is committed: build and run need neither of them.
+# The result is committed: no other target needs Node.
 .PHONY: web
-web: ## Build the console (gateway/web/console/dist) anew; needs Node and npm
+web: ## Check and build the console anew, into gateway/web/console/dist; needs Node 20.19 and npm
 	@cd gateway/web && npm ci --no-fund --no-audit --loglevel=error && npm run --silent check && npm run --silent build -w console
 
 .PHONY: sbom

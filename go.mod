@@ -2,7 +2,7 @@ module darkroom
 
 go 1.26.0
 
-// Packages of npm, some of which carry Go files.
+// What npm installs is none of ours.
 ignore node_modules
 
 require (

@@ -5,6 +5,7 @@ package webtest
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -68,9 +69,20 @@ func Install(t *testing.T, name string, files map[string][]byte) string {
 	return folder
 }
 
-// Workspace returns a copy of the web workspace, whose sources are in the folder root, with its packages installed.
+// oldest is the oldest Node that the workspace's tools run on.
+var oldest = [2]int{20, 19}
+
+// Workspace returns a copy of the web workspace, whose sources are in the folder root, with its packages installed. Where Node is missing or older than
+// its tools take, it skips the test, unless DARKROOM_REQUIRE_NODE is set.
 func Workspace(t *testing.T, root string) string {
 	t.Helper()
+	if said, err := exec.CommandContext(t.Context(), "node", "--version").Output(); err == nil { // else Install says what is missing
+		var version [2]int
+		_, err := fmt.Sscanf(string(said), "v%d.%d", &version[0], &version[1])
+		if err != nil || slices.Compare(version[:], oldest[:]) < 0 {
+			Skip(t, "DARKROOM_REQUIRE_NODE", fmt.Sprintf("Node %d.%d or newer is needed, not %s", oldest[0], oldest[1], said))
+		}
+	}
 	sources := map[string][]byte{}
 	must(t, fs.WalkDir(os.DirFS(root), ".", func(path string, entry fs.DirEntry, err error) error {
 		switch {
@@ -130,9 +142,15 @@ func link(t *testing.T, installed, modules, folder, path string) {
 // Run runs a program in a folder and returns what it said. Its failure is the test's.
 func Run(t *testing.T, folder, program string, args ...string) string {
 	t.Helper()
+	return RunWith(t, nil, folder, program, args...)
+}
+
+// RunWith is Run with more environment, as NAME=value.
+func RunWith(t *testing.T, environment []string, folder, program string, args ...string) string {
+	t.Helper()
 	command := exec.CommandContext(t.Context(), program, args...)
 	command.Dir = folder
-	command.Env = append(os.Environ(), "NO_COLOR=1", "CI=1")
+	command.Env = append(append(os.Environ(), "NO_COLOR=1", "CI=1"), environment...)
 	said, err := command.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %s: %v\n%s", program, strings.Join(args, " "), err, said)
