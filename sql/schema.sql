@@ -1033,6 +1033,7 @@ grant execute on function auth.worker_id(text) to worker;
 -- function darkroom.fold_events(p_data jsonb[]) returns jsonb plpgsql immutable set search_path=pg_catalog, pg_temp
 grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.has_live_children(p_task uuid) returns boolean sql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.held_tasks(p_worker public.workers) returns SETOF public.tasks sql stable set search_path=pg_catalog, pg_temp set enable_seqscan=off set enable_bitmapscan=off set jit=off
 -- function darkroom.holds_task(p_task public.tasks, p_last boolean) returns boolean plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.in_words(p_time timestamp with time zone) returns text sql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.insert_generation(p_task public.tasks, p_type text) returns uuid plpgsql volatile set search_path=pg_catalog, pg_temp
@@ -1050,7 +1051,7 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.prepare_task() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.price_of(p_type public.task_types, p_params jsonb) returns numeric plpgsql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.purge() returns bigint plpgsql volatile set search_path=pg_catalog, pg_temp
--- function darkroom.queue_place(p_task public.tasks) returns text plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.queue_place(p_task public.tasks) returns text plpgsql stable set search_path=pg_catalog, pg_temp set enable_seqscan=off set enable_bitmapscan=off
 -- function darkroom.reason(p_code text, p_message text, p_detail jsonb DEFAULT '{}'::jsonb) returns jsonb sql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.refill_lane(p_owner uuid, p_task_type text, p_cost numeric, p_created_at timestamp with time zone, p_job_no bigint, p_parked boolean) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.refuse_change() returns trigger plpgsql volatile set search_path=pg_catalog, pg_temp
@@ -1072,6 +1073,7 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 grant execute on function darkroom.tasks_of_worker() to worker;
 -- function darkroom.unpark_lanes(p_owner uuid, p_available numeric) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.worker_alive(p_worker public.workers, p_seen timestamp with time zone) returns boolean sql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.worker_seen(p_worker public.workers) returns timestamp with time zone plpgsql stable set search_path=pg_catalog, pg_temp
 -- function public.admit_due_tasks(max_tasks integer DEFAULT 1000) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.admit_due_tasks(integer) to service_role, worker;
 -- function public.admit_tasks(user_id uuid) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp

@@ -17,9 +17,8 @@ as $$
   ), slots as (
     select case when coalesce(h.seconds, o.seconds) is not null  -- greatest() passes over null
                 then greatest(coalesce(h.seconds, o.seconds) - extract(epoch from clock_timestamp() - t.claimed_at), 0) end as free_in
-    from unnest(p_workers) w join public.tasks t on t.worker_id = w.id and t.status = 'In Progress'
+    from unnest(p_workers) a join public.workers w on w.id = a.id cross join lateral darkroom.held_tasks(w) t
     cross join own o left join history h on h.task_type = t.task_type
-    where not exists (select from public.tasks c where c.orchestrator_task_id = t.id and c.status in ('Queued', 'In Progress'))
     union all
     select 0 from unnest(p_workers) w cross join lateral generate_series(1, w.slots - w.running)
   ), work as (

@@ -638,7 +638,7 @@ func TestExpectedStart(t *testing.T) {
 		b.wantStart(second.ID, 0, true)
 		b.wantStart(third.ID, 10*time.Minute, true) // the second takes the one before it
 		b.wantStart(end.ID, 65*time.Minute, true)   // half of all
-		b.exec("update tasks set claimed_at = claimed_at - interval '4 minutes' where id = $1", running.ID)
+		b.age(gpuWorker, 4*time.Minute)
 		b.wantStart(end.ID, 63*time.Minute, true) // of which some is done
 		b.exec("update credit_ledger set held_after = balance_after")
 		b.wantStart(end.ID, 0, false) // it can't be paid
