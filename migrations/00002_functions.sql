@@ -1021,9 +1021,12 @@ grant execute on function auth.worker_id to worker;
 -- Costs what there are workers, and running tasks; not what is queued. What a worker says of itself may be anything, and is never an error.
 create or replace function darkroom.able_workers(p_task public.tasks)
 returns setof darkroom.able_worker
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
+begin
+  return query
   select w.id, w.owner_id is not null, s.seen, coalesce(a.alive, false), coalesce(a.alive and e.engine ->> 'state' is distinct from 'down', false),
          e.engine, n.slots, n.running, y.names
   from darkroom.worker_types v
@@ -1055,7 +1058,8 @@ as $$
   ) y on true
   where v.task_type = p_task.task_type and (w.owner_id is null or w.owner_id = p_task.owner_id)
     and not exists (select from darkroom.access_tokens k
-                    where k.id = w.token_id and (k.revoked_at is not null or k.expires_at <= clock_timestamp()))
+                    where k.id = w.token_id and (k.revoked_at is not null or k.expires_at <= clock_timestamp()));
+end
 $$;
 comment on function darkroom.able_workers is 'The workers that may claim this task, and how they are.';
 revoke all on function darkroom.able_workers from public;
@@ -1559,9 +1563,12 @@ revoke all on function darkroom.ensure_user from public;
 -- since its claim, the others are free now; what is before the task is spread evenly over them.
 create or replace function darkroom.expected_wait(p_task public.tasks, p_workers darkroom.able_worker[], p_before jsonb)
 returns interval
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_wait interval;
+begin
   with history as materialized (
     select r.task_type, percentile_cont(0.5) within group (order by extract(epoch from r.completed_at - r.claimed_at)) as seconds
     from (select t.task_type, t.claimed_at, t.completed_at from public.tasks t where t.status = 'Complete' order by t.created_at desc limit 500) r
@@ -1584,7 +1591,9 @@ as $$
     select (coalesce(k.seconds, 0) + sum(s.free_in) over w) / count(*) over w as seconds, k.unknown, bool_or(s.free_in is null) over () as unsure
     from slots s cross join work k window w as (order by s.free_in rows unbounded preceding)
   )
-  select case when bool_or(s.unknown or s.unsure) then null else min(s.seconds) * interval '1 second' end from spread s
+  select case when bool_or(s.unknown or s.unsure) then null else min(s.seconds) * interval '1 second' end into v_wait from spread s;
+  return v_wait;
+end
 $$;
 comment on function darkroom.expected_wait is 'How long until these workers come to a task.';
 revoke all on function darkroom.expected_wait from public;
@@ -2195,12 +2204,15 @@ revoke all on function darkroom.has_live_children from public;
 -- while an old transaction pins them.
 create or replace function darkroom.held_tasks(p_worker public.workers)
 returns setof public.tasks
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
 set jit = off
 as $$
+begin
+  return query
   with beat as materialized (
     select case when p_worker.running is null then '-infinity' else coalesce(p_worker.last_heartbeat - interval '10 seconds', '-infinity') end as since
   ), named as materialized (
@@ -2211,7 +2223,8 @@ as $$
     select t.* from beat b join public.tasks t on t.status = 'In Progress' and t.worker_id = p_worker.id and t.claimed_at > b.since
   )
   select h.* from held h
-  where not exists (select from public.tasks c where c.orchestrator_task_id = h.id and c.status in ('Queued', 'In Progress'))
+  where not exists (select from public.tasks c where c.orchestrator_task_id = h.id and c.status in ('Queued', 'In Progress'));
+end
 $$;
 comment on function darkroom.held_tasks is 'The tasks that a worker runs now.';
 revoke all on function darkroom.held_tasks from public;
@@ -3375,10 +3388,12 @@ revoke all on function darkroom.unpark_lanes from public;
 -- One that never sent any may be silent for its whole lease.
 create or replace function darkroom.worker_alive(p_worker public.workers, p_seen timestamptz)
 returns boolean
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select p_seen > clock_timestamp() - p_worker.lease_timeout / case when p_worker.last_heartbeat is null then 1 else 2 end
+begin
+  return p_seen > clock_timestamp() - p_worker.lease_timeout / case when p_worker.last_heartbeat is null then 1 else 2 end;
+end
 $$;
 comment on function darkroom.worker_alive is 'Whether a worker counts as alive.';
 revoke all on function darkroom.worker_alive from public;
@@ -4591,6 +4606,11 @@ create or replace function public.explain_task(task_id uuid)
 returns public.task_explanation
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+-- Planned for any size of the tables, as the claim.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -5097,6 +5117,7 @@ create or replace function public.list_workers()
 returns setof public.worker_status
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
 #variable_conflict use_column
 declare

@@ -11,6 +11,7 @@ create or replace function public.list_workers()
 returns setof public.worker_status
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
 #variable_conflict use_column
 declare

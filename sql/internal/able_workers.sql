@@ -7,9 +7,12 @@
 -- Costs what there are workers, and running tasks; not what is queued. What a worker says of itself may be anything, and is never an error.
 create or replace function darkroom.able_workers(p_task public.tasks)
 returns setof darkroom.able_worker
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
+begin
+  return query
   select w.id, w.owner_id is not null, s.seen, coalesce(a.alive, false), coalesce(a.alive and e.engine ->> 'state' is distinct from 'down', false),
          e.engine, n.slots, n.running, y.names
   from darkroom.worker_types v
@@ -41,7 +44,8 @@ as $$
   ) y on true
   where v.task_type = p_task.task_type and (w.owner_id is null or w.owner_id = p_task.owner_id)
     and not exists (select from darkroom.access_tokens k
-                    where k.id = w.token_id and (k.revoked_at is not null or k.expires_at <= clock_timestamp()))
+                    where k.id = w.token_id and (k.revoked_at is not null or k.expires_at <= clock_timestamp()));
+end
 $$;
 comment on function darkroom.able_workers is 'The workers that may claim this task, and how they are.';
 revoke all on function darkroom.able_workers from public;

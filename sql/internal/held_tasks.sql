@@ -4,12 +4,15 @@
 -- while an old transaction pins them.
 create or replace function darkroom.held_tasks(p_worker public.workers)
 returns setof public.tasks
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
 set jit = off
 as $$
+begin
+  return query
   with beat as materialized (
     select case when p_worker.running is null then '-infinity' else coalesce(p_worker.last_heartbeat - interval '10 seconds', '-infinity') end as since
   ), named as materialized (
@@ -20,7 +23,8 @@ as $$
     select t.* from beat b join public.tasks t on t.status = 'In Progress' and t.worker_id = p_worker.id and t.claimed_at > b.since
   )
   select h.* from held h
-  where not exists (select from public.tasks c where c.orchestrator_task_id = h.id and c.status in ('Queued', 'In Progress'))
+  where not exists (select from public.tasks c where c.orchestrator_task_id = h.id and c.status in ('Queued', 'In Progress'));
+end
 $$;
 comment on function darkroom.held_tasks is 'The tasks that a worker runs now.';
 revoke all on function darkroom.held_tasks from public;
