@@ -1033,7 +1033,7 @@ grant execute on function auth.worker_id(text) to worker;
 -- function darkroom.fold_events(p_data jsonb[]) returns jsonb plpgsql immutable set search_path=pg_catalog, pg_temp
 grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.has_live_children(p_task uuid) returns boolean sql stable set search_path=pg_catalog, pg_temp
--- function darkroom.held_tasks(p_worker public.workers) returns SETOF public.tasks plpgsql stable set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
+-- function darkroom.held_tasks(p_worker public.workers) returns SETOF public.tasks plpgsql stable set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set random_page_cost=0 set seq_page_cost=0 set enable_seqscan=off set enable_bitmapscan=off set jit=off
 -- function darkroom.holds_task(p_task public.tasks, p_last boolean) returns boolean plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.in_words(p_time timestamp with time zone) returns text sql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.insert_generation(p_task public.tasks, p_type text) returns uuid plpgsql volatile set search_path=pg_catalog, pg_temp
