@@ -638,7 +638,7 @@ func TestExpectedStart(t *testing.T) {
 		b.wantStart(second.ID, 0, true)
 		b.wantStart(third.ID, 10*time.Minute, true) // the second takes the one before it
 		b.wantStart(end.ID, 65*time.Minute, true)   // half of all
-		b.exec("update tasks set claimed_at = claimed_at - interval '4 minutes' where id = $1", running.ID)
+		b.age(gpuWorker, 4*time.Minute)
 		b.wantStart(end.ID, 63*time.Minute, true) // of which some is done
 		b.exec("update credit_ledger set held_after = balance_after")
 		b.wantStart(end.ID, 0, false) // it can't be paid
@@ -833,4 +833,72 @@ func TestListWorkersIsBounded(t *testing.T) {
 			t.Errorf("%d workers, the first %d alive", len(list), alive)
 		}
 	})
+}
+
+// pages is how many pages a statement looks at.
+func (b *bench) pages(statement string) int {
+	b.t.Helper()
+	var plans []struct {
+		Plan struct {
+			Hit  int `json:"Shared Hit Blocks"`
+			Read int `json:"Shared Read Blocks"`
+		} `json:"Plan"`
+	}
+	b.noError(json.Unmarshal([]byte(value[string](b, "explain (analyze, buffers, format json) "+statement)), &plans))
+	return plans[0].Plan.Hit + plans[0].Plan.Read
+}
+
+// fill queues that many tasks of the owner's, as old as hours and days, without what they would write besides.
+func (b *bench) fill(tasks int) {
+	b.t.Helper()
+	b.exec("set local session_replication_role = replica")
+	b.exec(`insert into tasks (owner_id, project_id, task_type, params, cost, created_at)
+		select $1, $2, 'single_image', '{}', 1, clock_timestamp() - n * interval '1 second' from generate_series(1, $3::integer) n`, b.owner, b.project, tasks)
+	for table, places := range map[string]string{"task_ready": "<= 16", "task_backlog": "> 16"} {
+		b.exec(`insert into darkroom.`+table+` (owner_id, task_type, cost, created_at, job_no, task_id)
+			select q.owner_id, q.task_type, q.cost, q.created_at, q.job_no, q.id
+			from (select *, row_number() over (order by created_at, job_no) as place from tasks where owner_id = $1) q where place `+places, b.owner)
+	}
+	b.exec("set local session_replication_role = origin")
+}
+
+// However much is queued and was done, explaining a task and listing the workers cost the same.
+func TestExplainingIsBounded(t *testing.T) {
+	t.Parallel()
+	setup(t, 100).inTx(t, func(b *bench) {
+		var before int
+		for i, queued := range []int{100, 2_000, 20_000} {
+			for range 2 {
+				b.as(10_000).fill(queued / 2)
+			}
+			b.exec("analyze")
+			youngest := b.image()
+			explain, list := "select * from explain_task('"+youngest.ID.String()+"')", "select * from list_workers()"
+			b.pages(explain) // plans
+			b.pages(list)
+			explaining, listing := b.pages(explain), b.pages(list)
+			t.Logf("%d queued: explain_task looks at %d pages, list_workers at %d", queued, explaining, listing)
+			if i == 2 && explaining > 2*before || explaining > 3000 || listing > 40 {
+				t.Errorf("%d queued: explain_task looks at %d pages, list_workers at %d; before it was %d", queued, explaining, listing, before)
+			}
+			before = explaining
+		}
+	})
+}
+
+// What other workers run does not slow down the look at one.
+func TestListWorkersLooksAtEachWorkersTasksAlone(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 1000)
+	b.exec("vacuum analyze") // when nothing runs
+	b.exec("insert into tasks (project_id, task_type, params) select $1, 'single_image', '{\"prompt\": \"x\"}' from generate_series(1, 300)", b.project)
+	if tasks, err := b.ClaimNextTasks(t.Context(), anyWorker, 300, nil); err != nil || len(tasks) != 300 {
+		t.Fatal(len(tasks), err)
+	}
+	b.pages("select * from list_workers()")
+	one := b.pages("select * from list_workers()")
+	b.exec("insert into workers (id, last_heartbeat, running) select 'w' || n, clock_timestamp(), '{}' from generate_series(1, 50) n")
+	if more := b.pages("select * from list_workers()") - one; more > 50*10 {
+		t.Errorf("50 idle workers cost %d pages, beside %d", more, one)
+	}
 }
