@@ -81,6 +81,9 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message) (*channel, *eve
 	if err != nil {
 		return nil, nil, err
 	}
+	if !s.door.mayJoin(caller.Who.Subject) {
+		return nil, nil, refused("Too many joins: at most %d a second of a user.", userJoinsPerSecond)
+	}
 	ch := &channel{
 		socket: s, topic: m.Topic, name: name, joinRef: m.JoinRef, request: request, who: caller.Who,
 		frame: s.version.ChangeFrame(m.Topic), casts: s.version.BroadcastFrame(m.Topic, TaskUpdate),

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"darkroom/gateway/realtime"
 	"darkroom/gateway/server"
 )
 
@@ -39,6 +40,7 @@ func serve(settings string) {
 		*field = said[variable]
 	}
 	config.ServiceKey, config.AnonKey, config.JWTSecret = serviceKey, anonKey, jwtSecret
+	config.Connections = realtime.Limits{StreamsOfUser: 1} // as many sockets as come
 	gateway, err := server.Open(context.Background(), config)
 	if err != nil {
 		panic(err)
@@ -55,6 +57,7 @@ func serve(settings string) {
 type process struct {
 	web  *httptest.Server // its address, and nothing else
 	kill func()
+	pid  int
 }
 
 func (w *world) process() process {
@@ -79,7 +82,7 @@ func (w *world) process() process {
 	if err != nil {
 		w.t.Fatalf("the gateway does not start: %v\n%s", err, w.log)
 	}
-	return process{&httptest.Server{URL: strings.TrimSpace(line)}, kill}
+	return process{&httptest.Server{URL: strings.TrimSpace(line)}, kill, cmd.Process.Pid}
 }
 
 // writers begin to make generations of user a, in transactions that commit in any order, and return what waits for their end.

@@ -151,6 +151,22 @@ func TestLeavingEndsTheLease(t *testing.T) {
 	}
 }
 
+// Leases that nobody comes back to do not grow without bound.
+func TestAUserKeepsAThousandLeases(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.exec(`insert into darkroom.realtime_leases (key, owner_id, gateway_id, last_ref, position, lost_at)
+		select '\x00', $1, gen_random_uuid(), n, 'x', now() - interval '1 hour' + n * interval '1 second' from generate_series(1, 1005) n`, w.a.id)
+	_, err := w.db.PurgeExpired(t.Context())
+	must(t, err)
+	if n := w.count("select count(*) from darkroom.realtime_leases where owner_id = $1 and last_ref > 5", w.a.id); n != 1000 {
+		t.Errorf("%d of the latest are left", n)
+	}
+	if n := w.count("select count(*) from darkroom.realtime_leases where owner_id = $1 and last_ref <= 5", w.a.id); n != 0 {
+		t.Errorf("%d of the oldest are left", n)
+	}
+}
+
 // leaseIsLost waits until so many leases are known to have lost their connection.
 func (w *world) leaseIsLost(n int) {
 	w.t.Helper()
