@@ -81,6 +81,9 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message) (*channel, *eve
 	if err != nil {
 		return nil, nil, err
 	}
+	if !s.door.mayJoin(caller.Who.Subject) {
+		return nil, nil, refused("Too many joins: at most %d a second of a user.", userJoinsPerSecond)
+	}
 	ch := &channel{
 		socket: s, topic: m.Topic, name: name, joinRef: m.JoinRef, request: request, who: caller.Who,
 		frame: s.version.ChangeFrame(m.Topic), casts: s.version.BroadcastFrame(m.Topic, TaskUpdate),
@@ -232,6 +235,10 @@ func (d *Door) bindingOf(a phoenix.Binding) (hub.Binding, error) {
 	if a.Table != nil && *a.Table != "" && *a.Table != "*" {
 		b.Table = *a.Table
 	}
+	filtered := a.Filter != nil && *a.Filter != ""
+	if filtered && b.Table == "" {
+		return b, refused("A filter needs a table.")
+	}
 	for name, t := range d.tables {
 		if t.ownRules && (b.Table == "" || b.Table == name) {
 			return b, refused("The table %s has rules of row security that do not come with it: what they would show, realtime cannot know.", name)
@@ -241,10 +248,8 @@ func (d *Door) bindingOf(a phoenix.Binding) (hub.Binding, error) {
 	switch {
 	case b.Table != "" && !known:
 		return b, refused("Changes of the table %q cannot be subscribed to; those of %s can.", b.Table, strings.Join(d.names, ", "))
-	case a.Filter == nil || *a.Filter == "":
+	case !filtered:
 		return b, nil
-	case b.Table == "":
-		return b, refused("A filter needs a table.")
 	}
 	f, err := filter.Parse(*a.Filter, t.columns)
 	if err != nil {
