@@ -1,7 +1,7 @@
-import { type Project, useCredits, useTasks, useWebSocket } from '@darkroom/client';
+import { type Project, useCredits, useShots, useTasks, useWebSocket } from '@darkroom/client';
 import type { Session } from '@supabase/supabase-js';
 import { Coins, Cpu, Images, Keyboard, ListVideo, LogOut, Plus, UserRound, WifiOff, Zap } from 'lucide-react';
-import { lazy, type ReactNode, Suspense, useCallback, useMemo, useState } from 'react';
+import { lazy, type ReactNode, Suspense, useCallback, useEffect, useMemo, useState } from 'react';
 import { Link } from 'wouter';
 import { navigate, usePathname } from 'wouter/use-browser-location';
 import type { CreateRequest } from '../create/request';
@@ -9,6 +9,7 @@ import { CreditsPage } from '../credits/CreditsPage';
 import { GalleryPage } from '../gallery/GalleryPage';
 import { ShotList } from '../gallery/Shots';
 import { count, credits } from '../lib/words';
+import { limits, openStatuses } from '../queue/data';
 import { QueuePage } from '../queue/QueuePage';
 import { Button, classes } from '../ui/ui';
 import { WorkersPage } from '../workers/WorkersPage';
@@ -32,6 +33,7 @@ interface ShellProps {
   dev: boolean;
 }
 
+const pageNames = { gallery: 'Gallery', shot: 'Shot', queue: 'Queue', workers: 'Workers', credits: 'Credits' };
 const lastProject = 'darkroom.project';
 
 /** Everything around a page: where one is, where one can go, and what is being made. */
@@ -45,6 +47,11 @@ export function Shell({ session, signOut, projects, dev }: ShellProps) {
   const connection = useWebSocket(project.id);
   const wide = useMedia('(min-width: 1080px)');
   const phone = useMedia('(max-width: 719px)');
+
+  const shot = useShots(project.id).data?.find((s) => place.page === 'shot' && s.id === place.shotId)?.name;
+  useEffect(() => {
+    document.title = `${shot ?? pageNames[place.page]} – ${project.name} – Darkroom`;
+  }, [shot, place.page, project.name]);
 
   const go = useCallback((to: Place) => navigate(pathOf(project.id, to)), [project.id]);
   const href = useCallback((to: Place) => pathOf(project.id, to), [project.id]);
@@ -110,7 +117,7 @@ export function Shell({ session, signOut, projects, dev }: ShellProps) {
           <ConnectionBanner {...connection} />
           <main id="main" className={css.main} tabIndex={-1}>
             <Suspense>
-              <Page place={place} />
+              <Page key={project.id} place={place} />
             </Suspense>
           </main>
         </div>
@@ -154,8 +161,9 @@ function Page({ place }: { place: Place }) {
 function Nav({ place, className, create }: { place: Place; className?: string; create?: () => void }) {
   const { project, href } = useConsole();
   const account = useCredits();
-  const open = useTasks({ projectId: project.id, statuses: openStatuses, limit: 100 });
-  const waiting = open.data?.length ?? 0;
+  const open = useTasks({ projectId: project.id, statuses: openStatuses, limit: limits.open }).data ?? [];
+  // A travel counts once, however many parts it has.
+  const waiting = open.filter((task) => !task.orchestrator_task_id).length;
   const item = (to: Place & { page: 'gallery' | 'queue' | 'workers' | 'credits' }, icon: ReactNode, name: string, extra?: ReactNode) => (
     <li>
       <Link
@@ -205,8 +213,6 @@ function Nav({ place, className, create }: { place: Place; className?: string; c
     </nav>
   );
 }
-
-const openStatuses = ['Queued', 'In Progress'] as const;
 
 function LiveMark({ status }: Connection) {
   const words = { live: 'Live', connecting: 'Connecting…', offline: 'Reconnecting…' };

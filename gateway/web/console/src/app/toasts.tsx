@@ -1,6 +1,8 @@
 import { type Toast, toastFor } from '@darkroom/client';
 import { CircleAlert, CircleCheck, TriangleAlert, X } from 'lucide-react';
-import { createContext, type ReactNode, useCallback, useContext, useMemo, useRef, useState } from 'react';
+import { createContext, type ReactNode, useCallback, useContext, useEffect, useMemo, useRef, useState } from 'react';
+import { createPortal } from 'react-dom';
+import { useTopModal } from '../ui/modals';
 import { Button, classes } from '../ui/ui';
 import css from './toasts.module.css';
 
@@ -35,49 +37,54 @@ export function ToastProvider({ children }: { children: ReactNode }) {
         [...shown.filter((other) => other.title !== toast.title || other.description !== toast.description), { ...toast, id }].slice(-most),
       );
       setTimeout(() => dismiss(id), shownFor[toast.kind]);
-      // An open dialog lies in the top layer: showing the region anew puts it above.
-      region.current?.hidePopover();
-      region.current?.showPopover();
     },
     [dismiss],
   );
 
+  // The region lies in the top layer, in the topmost dialog if there is one: the rest of the page cannot be reached then.
+  const modal = useTopModal();
+  // biome-ignore lint/correctness/useExhaustiveDependencies: in another place it is another element
+  useEffect(() => region.current?.showPopover(), [modal]);
+
   return (
     <Context value={show}>
       {children}
-      <section ref={region} popover="manual" className={css.region} aria-label="Messages" data-testid="toasts">
-        {toasts.map((toast) => {
-          const Icon = icons[toast.kind];
-          return (
-            <div
-              key={toast.id}
-              className={classes(css.toast, css[toast.kind])}
-              role={toast.kind === 'success' ? 'status' : 'alert'}
-              data-testid={`toast-${toast.kind}`}
-            >
-              <Icon aria-hidden="true" />
-              <div className={css.text}>
-                <strong>{toast.title}</strong>
-                {toast.description ? <p>{toast.description}</p> : null}
-                {toast.action ? (
-                  <Button
-                    small
-                    onClick={() => {
-                      toast.action?.run();
-                      dismiss(toast.id);
-                    }}
-                  >
-                    {toast.action.label}
-                  </Button>
-                ) : null}
+      {createPortal(
+        <section ref={region} popover="manual" className={css.region} aria-label="Messages" data-testid="toasts">
+          {toasts.map((toast) => {
+            const Icon = icons[toast.kind];
+            return (
+              <div
+                key={toast.id}
+                className={classes(css.toast, css[toast.kind])}
+                role={toast.kind === 'success' ? 'status' : 'alert'}
+                data-testid={`toast-${toast.kind}`}
+              >
+                <Icon aria-hidden="true" />
+                <div className={css.text}>
+                  <strong>{toast.title}</strong>
+                  {toast.description ? <p>{toast.description}</p> : null}
+                  {toast.action ? (
+                    <Button
+                      small
+                      onClick={() => {
+                        toast.action?.run();
+                        dismiss(toast.id);
+                      }}
+                    >
+                      {toast.action.label}
+                    </Button>
+                  ) : null}
+                </div>
+                <Button look="quiet" icon small aria-label="Dismiss" onClick={() => dismiss(toast.id)}>
+                  <X aria-hidden="true" />
+                </Button>
               </div>
-              <Button look="quiet" icon small aria-label="Dismiss" onClick={() => dismiss(toast.id)}>
-                <X aria-hidden="true" />
-              </Button>
-            </div>
-          );
-        })}
-      </section>
+            );
+          })}
+        </section>,
+        modal ?? document.body,
+      )}
     </Context>
   );
 }

@@ -48,7 +48,7 @@ function PictureForm({ request, onClose }: FormProps) {
   const [shotId, setShotId] = useState(request.shotId ?? '');
   const price = useCost(tools.picture, anyPicture).data;
   const total = price === undefined ? undefined : price * copies;
-  const { make, busy } = useMake(total);
+  const { make, tell, busy } = useMake(total);
 
   const submit = async (event: FormEvent) => {
     event.preventDefault();
@@ -58,7 +58,9 @@ function PictureForm({ request, onClose }: FormProps) {
       input: { prompt: prompt.trim(), size, ...(seed === '' ? {} : { seed: Number(seed) + i }) },
       ...(shotId ? { shotId } : {}),
     }));
-    if ((await make(inputs)).length === inputs.length) onClose();
+    const made = await make(inputs);
+    tell(made);
+    if (made.length === inputs.length) onClose();
   };
 
   return (
@@ -159,7 +161,7 @@ function TravelForm({ request, onClose }: FormProps) {
     tools.travel,
     segments.length > 0 ? { orchestrator_details: { num_new_segments_to_generate: segments.length } } : null,
   ).data;
-  const { make, busy } = useMake(price);
+  const { make, tell, busy } = useMake(price);
   const urls = pictures.map((picture) => picture.url);
   const missing = missingOf({ pictures: urls, segments, fps });
 
@@ -175,7 +177,9 @@ function TravelForm({ request, onClose }: FormProps) {
   const submit = async (event: FormEvent) => {
     event.preventDefault();
     const input = travelInput({ pictures: urls, segments, size, fps, ...(shotId ? { shotId } : {}) });
-    if ((await make([{ projectId: project.id, toolId: tools.travel, input }])).length > 0) onClose();
+    const made = await make([{ projectId: project.id, toolId: tools.travel, input }]);
+    tell(made);
+    if (made.length > 0) onClose();
   };
 
   return (

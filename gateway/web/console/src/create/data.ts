@@ -12,7 +12,7 @@ import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { useConsole } from '../app/console';
 import { useErrorToast, useToast } from '../app/toasts';
-import { credits, inCredits } from '../lib/words';
+import { credits, inCredits, kindOf, titleOf } from '../lib/words';
 
 export const tools = { picture: 'image-generation', travel: 'travel-between-images' } as const;
 
@@ -43,6 +43,7 @@ export function useMake(cost: number | undefined) {
   const { go } = useConsole();
   const [busy, setBusy] = useState(false);
 
+  /** Returns what was made, which is less than was asked for when something was refused. */
   const make = async (inputs: readonly CreateTaskInput[]): Promise<Task[]> => {
     const made: Task[] = [];
     setBusy(true);
@@ -64,5 +65,16 @@ export function useMake(cost: number | undefined) {
     }
     return made;
   };
-  return { make, busy };
+  /** Says that something is being made, for where that cannot be seen. */
+  const tell = (tasks: readonly Task[]) => {
+    const [first] = tasks;
+    if (!first) return;
+    toast({
+      kind: 'success',
+      title: tasks.length === 1 ? `${kindOf(first.task_type)} is being made` : `${tasks.length} are being made`,
+      description: titleOf(first),
+      action: { label: 'Show', run: () => go(tasks.length === 1 ? { page: 'queue', taskId: first.id } : { page: 'queue' }) },
+    });
+  };
+  return { make, tell, busy };
 }

@@ -5,7 +5,7 @@ import { useConsole } from '../app/console';
 import { credits, titleOf } from '../lib/words';
 import { useProjectTasks } from '../queue/data';
 import { Card, Column, PageHead, Section } from '../ui/Page';
-import { Button, Empty, Failure, Skeleton } from '../ui/ui';
+import { Button, classes, Empty, Failure, Skeleton } from '../ui/ui';
 import css from './Credits.module.css';
 import { EntryList } from './Entries';
 
@@ -68,7 +68,7 @@ function Account({ balance, held, available }: { balance: number; held: number; 
       </div>
       <div className={css.sum}>
         <meter
-          className={css.meter}
+          className={classes(css.meter, held > 0 && css.some)}
           min={0}
           max={Math.max(balance, 1)}
           value={available}

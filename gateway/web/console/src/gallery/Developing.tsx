@@ -1,3 +1,4 @@
+import { Clock } from 'lucide-react';
 import { Link } from 'wouter';
 import { useConsole } from '../app/console';
 import { kindOf, titleOf } from '../lib/words';
@@ -22,6 +23,7 @@ export function Developing({ tree }: { tree: Tree }) {
       data-status={task.status}
     >
       {preview ? <img className={css.preview} src={preview} alt="" decoding="async" /> : <span className={css.bath} aria-hidden="true" />}
+      {waiting ? <Clock className={css.clock} aria-hidden="true" /> : null}
       <span className={css.text}>
         <span className={css.title}>{titleOf(task)}</span>
         <span className={css.phase}>

@@ -38,7 +38,7 @@ export function GalleryPage() {
     <>
       {narrow ? <ShotTabs /> : null}
       <PageHead
-        title={project.name}
+        title="Gallery"
         actions={
           <>
             {rows.length > 0 ? (
@@ -66,7 +66,7 @@ export function GalleryPage() {
       {gallery.isError && !gallery.data ? <Failure what="The gallery" error={gallery.error} retry={() => void gallery.refetch()} /> : null}
       {empty ? (
         <Newcomer icon={<ImagePlus />} title="Nothing has been developed yet" testId="gallery-empty">
-          Describe a picture above, or paste this into a terminal. It appears here by itself.
+          Describe a picture above, and watch it develop.
         </Newcomer>
       ) : (
         // biome-ignore lint/a11y/noStaticElementInteractions: arrow keys move between the tiles, which are buttons

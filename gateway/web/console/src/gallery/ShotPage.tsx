@@ -145,7 +145,6 @@ export default function ShotPage({ shotId }: { shotId: string }) {
                 <Item key={row.shotGenerationId} row={row} className={css.frame} onOpen={() => show(row.id)}>
                   <span className={css.number} aria-hidden="true">
                     {i + 1}
-                    {i % 2 ? 'A' : ''}
                   </span>
                   <div className={css.frameActions}>
                     <Button

@@ -13,7 +13,7 @@ import { holder } from './attempts';
 import { limits, useAttempts, useProjectTasks } from './data';
 import css from './Queue.module.css';
 import { TaskDialog } from './TaskDialog';
-import { percentOf, phaseOf, previewOf, type Tree, treesOf } from './tree';
+import { errorOf, percentOf, phaseOf, previewOf, type Tree, treesOf } from './tree';
 import { headline, leaseEnd, turn, type WaitKind, waits } from './waiting';
 
 const filters = [
@@ -193,7 +193,7 @@ export function Retry({ task }: { task: Task }) {
           onError: refused,
         })
       }
-      aria-label={`Try ${titleOf(task)} again`}
+      aria-label={`Retry ${titleOf(task)}`}
       data-testid="retry"
     >
       <RotateCw aria-hidden="true" /> Retry
@@ -316,9 +316,9 @@ function Ended({ tree }: { tree: Tree }) {
       picture={picture ? <img src={picture} alt="" loading="lazy" /> : <CircleSlash />}
       actions={task.status === 'Complete' ? undefined : <Retry task={task} />}
     >
-      {task.status === 'Failed' && task.error_message ? (
+      {task.status === 'Failed' && errorOf(tree) ? (
         <p className={css.error} data-testid="error">
-          {task.error_message}
+          {errorOf(tree)}
         </p>
       ) : null}
       <p className={css.sub}>

@@ -23,7 +23,7 @@ import { story } from './attempts';
 import { useAttempts } from './data';
 import css from './Queue.module.css';
 import { Holder, Retry, Why } from './QueuePage';
-import { open, percentOf, phaseOf, previewOf } from './tree';
+import { errorOf, open, percentOf, phaseOf, previewOf } from './tree';
 
 const tones: Record<Task['status'], Tone> = { Queued: 'wait', 'In Progress': 'live', Complete: 'good', Failed: 'bad', Cancelled: 'plain' };
 
@@ -114,9 +114,9 @@ function All({ task, family }: { task: Task; family: Task[] }) {
         </div>
       ) : null}
       {task.status === 'Queued' ? <Why task={task} all /> : null}
-      {task.error_message && !open(task) ? (
+      {errorOf(tree) && !open(task) ? (
         <p className={css.error} data-testid="error">
-          {task.error_message}
+          {errorOf(tree)}
         </p>
       ) : null}
       <Attempts task={task} />

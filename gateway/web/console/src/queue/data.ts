@@ -2,7 +2,7 @@ import { type DarkroomError, queryKeys, type Task, useTaskAttempts, useTasks } f
 import { useQueryClient } from '@tanstack/react-query';
 import { useEffect, useMemo } from 'react';
 
-const openStatuses = ['Queued', 'In Progress'] as const;
+export const openStatuses = ['Queued', 'In Progress'] as const;
 const endedStatuses = ['Complete', 'Failed', 'Cancelled'] as const;
 
 /** How many open and how many ended tasks are looked at. */

@@ -1,6 +1,6 @@
 import type { Task } from '@darkroom/client';
 import { describe, expect, test } from 'vitest';
-import { developing, percentOf, phaseOf, previewOf, shotOf, treesOf } from './tree';
+import { developing, errorOf, percentOf, phaseOf, previewOf, shotOf, treesOf } from './tree';
 
 let last = 0;
 function task(fields: Partial<Task> = {}): Task {
@@ -15,6 +15,8 @@ function task(fields: Partial<Task> = {}): Task {
     orchestrator_task_id: null,
     output_location: null,
     completed_at: null,
+    failed_attempts: 0,
+    error_message: null,
     ...fields,
   } as Task;
 }
@@ -50,6 +52,16 @@ describe('how far a tree is', () => {
     expect(phaseOf({ task: running(), children: [task({ status: 'Complete' }), running(10, 'drawing')] })).toBe('drawing'));
   test('its picture is that of whatever runs', () =>
     expect(previewOf({ task: running(), children: [running(1, 'x', 'http://p')] })).toBe('http://p'));
+});
+
+test('a tree failed for the reason of the part that did', () => {
+  const [told, culprit] = [
+    task({ status: 'Failed', error_message: 'another ended' }),
+    task({ status: 'Failed', failed_attempts: 1, error_message: 'no such host' }),
+  ];
+  expect(errorOf({ task: told, children: [told, culprit] })).toBe('no such host');
+  expect(errorOf({ task: told, children: [] })).toBe('another ended');
+  expect(errorOf({ task: task(), children: [] })).toBe('');
 });
 
 test('a shot is found wherever it may stand', () => {

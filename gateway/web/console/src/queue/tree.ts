@@ -42,9 +42,15 @@ export function phaseOf({ task, children }: Tree): string {
     const running = children.filter((child) => child.status === 'In Progress');
     const first = running[0];
     if (first) return first.task_type === 'travel_stitch' ? 'joining' : (first.progress?.phase ?? 'starting');
-    return children.every((child) => child.status === 'Complete') ? 'finishing' : 'between attempts';
+    return children.every((child) => child.status === 'Complete') ? 'finishing' : 'waiting for a worker';
   }
   return task.progress?.phase ?? (task.status === 'In Progress' ? 'starting' : '');
+}
+
+/** Why a tree failed: the words of the part that did, since the others only name it. */
+export function errorOf({ task, children }: Tree): string {
+  const culprit = children.find((child) => child.status === 'Failed' && child.failed_attempts > 0);
+  return (culprit ?? task).error_message ?? '';
 }
 
 /** The shot that the result of a task goes to. */

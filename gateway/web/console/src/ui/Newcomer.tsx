@@ -1,4 +1,5 @@
 import type { ReactNode } from 'react';
+import { useConsole } from '../app/console';
 import { useDevInfo } from '../workers/dev';
 import { Code, Empty } from './ui';
 
@@ -16,11 +17,19 @@ export function Newcomer({
   actions?: ReactNode;
   testId?: string;
 }) {
-  const info = useDevInfo();
+  const { project } = useConsole();
+  const curl = useDevInfo().data?.curl;
+  // The line is of the sample's project; in another one it would show nothing.
+  const here = curl?.includes(project.id) ? curl : undefined;
   return (
     <Empty icon={icon} title={title} testId={testId} actions={actions}>
       <p>{children}</p>
-      {info.data?.curl ? <Code text={info.data.curl} label="Copy the command" /> : null}
+      {here ? (
+        <>
+          <p>Or paste this into a terminal: it appears here by itself.</p>
+          <Code text={here} label="Copy the command" />
+        </>
+      ) : null}
     </Empty>
   );
 }

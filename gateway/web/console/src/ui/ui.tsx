@@ -1,6 +1,7 @@
 import { toastFor } from '@darkroom/client';
 import { Check, CircleAlert, Copy, RotateCw, X } from 'lucide-react';
 import { type ComponentProps, type ReactNode, type RefObject, useEffect, useId, useRef, useState } from 'react';
+import { noteModal } from './modals';
 import css from './ui.module.css';
 
 /** Class names of which some may be missing. */
@@ -221,6 +222,7 @@ export function useModal(onClose: () => void): RefObject<HTMLDialogElement | nul
     if (!dialog) return;
     const before = document.activeElement;
     dialog.showModal();
+    const forget = noteModal(dialog);
     dialog.querySelector<HTMLElement>('[data-autofocus]')?.focus();
     const cancel = (event: Event) => {
       event.preventDefault();
@@ -240,6 +242,7 @@ export function useModal(onClose: () => void): RefObject<HTMLDialogElement | nul
       dialog.removeEventListener('cancel', cancel);
       dialog.removeEventListener('close', closed);
       dialog.removeEventListener('mousedown', press);
+      forget();
       dialog.close();
       if (before instanceof HTMLElement && before.isConnected) before.focus();
     };

@@ -29,15 +29,17 @@ const killedKey = ['killed-workers'];
 
 /** Who works, with what, on what; and in dev mode a way to see what happens when one dies. */
 export function WorkersPage() {
-  const { project, dev } = useConsole();
+  const { project } = useConsole();
   const workers = useWorkers();
   const { tasks } = useProjectTasks(project.id);
-  const info = useDevInfo().data;
+  const info = useDevInfo({ watch: true }).data;
   const cache = useQueryClient();
   const killed = useQuery<Killed[]>({ queryKey: killedKey, queryFn: skipToken, gcTime: Number.POSITIVE_INFINITY }).data ?? [];
   const remember = (k: Killed) =>
     cache.setQueryData<Killed[]>(killedKey, (all = []) => [k, ...all.filter((other) => other.workerId !== k.workerId)]);
   const forget = (k: Killed) => cache.setQueryData<Killed[]>(killedKey, (all = []) => all.filter((other) => other !== k));
+  // By name, so that a worker stays where it is when it dies.
+  const inOrder = [...(workers.data ?? [])].sort((a, b) => a.id.localeCompare(b.id, undefined, { numeric: true }));
   const alive = workers.data?.filter((worker) => worker.alive).length ?? 0;
 
   return (
@@ -54,12 +56,12 @@ export function WorkersPage() {
         </Newcomer>
       ) : null}
       <ul className={css.workers}>
-        {workers.data?.map((worker) => (
+        {inOrder.map((worker) => (
           <Worker
             key={worker.id}
             worker={worker}
             tasks={tasks}
-            mayKill={dev && (info?.workers.some((w) => w.id === worker.id && w.alive) ?? false)}
+            process={info?.workers.find((w) => w.id === worker.id)?.alive}
             onKilled={remember}
           />
         ))}
@@ -78,17 +80,16 @@ export function WorkersPage() {
 
 const states: Record<string, Tone> = { up: 'good', down: 'bad', probing: 'wait' };
 
-function Worker({
-  worker,
-  tasks,
-  mayKill,
-  onKilled,
-}: {
+interface WorkerProps {
   worker: WorkerStatus;
   tasks: readonly Task[];
-  mayKill: boolean;
-  onKilled: (k: Killed) => void;
-}) {
+  /** Whether its process runs, where that is known: in dev mode. */
+  process: boolean | undefined;
+  onKilled: (killed: Killed) => void;
+}
+
+function Worker({ worker, tasks, process, onKilled }: WorkerProps) {
+  const gone = process === false;
   const now = useNow();
   const kill = useKillWorker();
   const cache = useQueryClient();
@@ -97,6 +98,12 @@ function Worker({
   const held = tasks.filter(
     (task) => task.status === 'In Progress' && task.worker_id === worker.id && task.task_type !== 'travel_orchestrator',
   );
+
+  // What realtime has told since the workers were asked counts.
+  const running = worker.running.filter(({ task_id, attempt }) => {
+    const task = tasks.find((t) => t.id === task_id);
+    return !task || (task.status === 'In Progress' && task.attempt === attempt);
+  });
 
   const end = () => {
     const at = Date.now();
@@ -114,18 +121,18 @@ function Worker({
   return (
     <li>
       <Card
-        className={classes(css.worker, !worker.alive && css.silent)}
+        className={classes(css.worker, (gone || !worker.alive) && css.silent)}
         data-testid="worker"
         data-worker={worker.id}
         data-alive={worker.alive}
       >
         <header className={css.head}>
           <h2>{worker.id}</h2>
-          <Chip tone={worker.alive ? 'good' : 'bad'}>{worker.alive ? 'alive' : 'silent'}</Chip>
+          <Chip tone={worker.alive && !gone ? 'good' : 'bad'}>{gone ? 'gone' : worker.alive ? 'alive' : 'silent'}</Chip>
           <span className={css.beat} data-testid="heartbeat">
             heard from {ago(worker.last_heartbeat, now)}
           </span>
-          {mayKill ? (
+          {process ? (
             <Button small look="danger" busy={kill.isPending} onClick={end} data-testid="kill">
               <Skull aria-hidden="true" /> Kill this worker
             </Button>
@@ -152,9 +159,9 @@ function Worker({
         ) : (
           <p className={css.facts}>{worker.task_types?.map(kindOf).join(', ') || 'It has said nothing of itself.'}</p>
         )}
-        {worker.running.length > 0 ? (
+        {running.length > 0 ? (
           <ul className={css.running}>
-            {worker.running.map((running) => (
+            {running.map((running) => (
               <Current
                 key={running.task_id}
                 id={running.task_id}

@@ -23,10 +23,15 @@ async function ask<T>(client: SupabaseClient, path: string, method: 'GET' | 'POS
   }
 }
 
-export function useDevInfo() {
+export function useDevInfo({ watch = false }: { watch?: boolean } = {}) {
   const client = useDarkroom();
   const { dev } = useConsole();
-  return useQuery<DevInfo, DarkroomError>({ queryKey: ['dev-info'], queryFn: () => ask(client, '/dev/info', 'GET'), enabled: dev });
+  return useQuery<DevInfo, DarkroomError>({
+    queryKey: ['dev-info'],
+    queryFn: () => ask(client, '/dev/info', 'GET'),
+    enabled: dev,
+    refetchInterval: watch && 2000,
+  });
 }
 
 /** Kills the process of a worker, as a power cut would. */
