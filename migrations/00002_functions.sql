@@ -995,6 +995,23 @@ grant execute on function auth.uncounted_uploads to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/auth/vanished.sql
+-- Which of these ids are of no project and no user any more. For the gateway: what happened in a deleted project is shown to whom it belonged,
+-- since row security can no longer be asked.
+create or replace function auth.vanished(ids uuid[])
+returns setof uuid
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select i.id from unnest(ids) as i (id)
+  where not exists (select from public.projects p where p.id = i.id) and not exists (select from public.users u where u.id = i.id)
+$$;
+comment on function auth.vanished is 'Which of these ids are of no project and no user any more.';
+revoke all on function auth.vanished from public;
+grant execute on function auth.vanished to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/worker_id.sql
 -- The id of the caller's worker of that name; the name itself where the caller has none of that name. Workers that come with a token know
 -- themselves by name only, and so the REST door reads names in their filters on tasks.worker_id and workers.id. For role worker.
@@ -1021,18 +1038,17 @@ grant execute on function auth.worker_id to worker;
 -- Costs what there are workers, and running tasks; not what is queued. What a worker says of itself may be anything, and is never an error.
 create or replace function darkroom.able_workers(p_task public.tasks)
 returns setof darkroom.able_worker
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
-  with busy as materialized (
-    select t.worker_id, max(t.claimed_at) as claimed_at from public.tasks t where t.status = 'In Progress' group by t.worker_id
-  )
+begin
+  return query
   select w.id, w.owner_id is not null, s.seen, coalesce(a.alive, false), coalesce(a.alive and e.engine ->> 'state' is distinct from 'down', false),
          e.engine, n.slots, n.running, y.names
   from darkroom.worker_types v
   join public.workers w on w.id = v.worker_id
-  left join busy b on b.worker_id = w.id
-  cross join lateral (select greatest(coalesce(w.last_heartbeat, w.created_at), b.claimed_at) as seen) s
+  cross join lateral darkroom.worker_seen(w) s (seen)
   -- A lease is a day at most.
   cross join lateral (select case when s.seen > clock_timestamp() - interval '1 day' then darkroom.worker_alive(w, s.seen) end as alive) a
   left join lateral (
@@ -1044,9 +1060,7 @@ as $$
            least(m.worker_slots, m.engine_slots) - least(m.worker_slots - c.everything, m.engine_slots - c.here) as running
     from (select count(*)::integer as everything,
                  (count(*) filter (where coalesce(e.engine -> 'task_types' ? t.task_type, true)))::integer as here
-          from public.tasks t
-          where t.worker_id = w.id and t.status = 'In Progress'
-            and not exists (select from public.tasks c where c.orchestrator_task_id = t.id and c.status in ('Queued', 'In Progress'))) c
+          from darkroom.held_tasks(w) t) c
     cross join (select
       case when jsonb_typeof(w.info -> 'slots') = 'number' then greatest(least((w.info -> 'slots')::numeric, 10000), 0)::integer else 1 end as worker_slots,
       case when e.engine ->> 'state' = 'probing' then 1
@@ -1061,7 +1075,8 @@ as $$
   ) y on true
   where v.task_type = p_task.task_type and (w.owner_id is null or w.owner_id = p_task.owner_id)
     and not exists (select from darkroom.access_tokens k
-                    where k.id = w.token_id and (k.revoked_at is not null or k.expires_at <= clock_timestamp()))
+                    where k.id = w.token_id and (k.revoked_at is not null or k.expires_at <= clock_timestamp()));
+end
 $$;
 comment on function darkroom.able_workers is 'The workers that may claim this task, and how they are.';
 revoke all on function darkroom.able_workers from public;
@@ -1565,9 +1580,12 @@ revoke all on function darkroom.ensure_user from public;
 -- since its claim, the others are free now; what is before the task is spread evenly over them.
 create or replace function darkroom.expected_wait(p_task public.tasks, p_workers darkroom.able_worker[], p_before jsonb)
 returns interval
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_wait interval;
+begin
   with history as materialized (
     select r.task_type, percentile_cont(0.5) within group (order by extract(epoch from r.completed_at - r.claimed_at)) as seconds
     from (select t.task_type, t.claimed_at, t.completed_at from public.tasks t where t.status = 'Complete' order by t.created_at desc limit 500) r
@@ -1575,10 +1593,10 @@ as $$
   ), own as materialized (
     select (select h.seconds from history h where h.task_type = p_task.task_type) as seconds
   ), slots as (
-    select greatest(coalesce(h.seconds, o.seconds) - extract(epoch from clock_timestamp() - t.claimed_at), 0) as free_in
-    from unnest(p_workers) w join public.tasks t on t.worker_id = w.id and t.status = 'In Progress'
+    select case when coalesce(h.seconds, o.seconds) is not null  -- greatest() passes over null
+                then greatest(coalesce(h.seconds, o.seconds) - extract(epoch from clock_timestamp() - t.claimed_at), 0) end as free_in
+    from unnest(p_workers) a join public.workers w on w.id = a.id cross join lateral darkroom.held_tasks(w) t
     cross join own o left join history h on h.task_type = t.task_type
-    where not exists (select from public.tasks c where c.orchestrator_task_id = t.id and c.status in ('Queued', 'In Progress'))
     union all
     select 0 from unnest(p_workers) w cross join lateral generate_series(1, w.slots - w.running)
   ), work as (
@@ -1590,7 +1608,9 @@ as $$
     select (coalesce(k.seconds, 0) + sum(s.free_in) over w) / count(*) over w as seconds, k.unknown, bool_or(s.free_in is null) over () as unsure
     from slots s cross join work k window w as (order by s.free_in rows unbounded preceding)
   )
-  select case when bool_or(s.unknown or s.unsure) then null else min(s.seconds) * interval '1 second' end from spread s
+  select case when bool_or(s.unknown or s.unsure) then null else min(s.seconds) * interval '1 second' end into v_wait from spread s;
+  return v_wait;
+end
 $$;
 comment on function darkroom.expected_wait is 'How long until these workers come to a task.';
 revoke all on function darkroom.expected_wait from public;
@@ -1679,6 +1699,7 @@ as $$
 declare
   c_listed constant integer := 10;  -- so many tasks or engines are named in a detail
   c_sets constant integer := 8;     -- so many kinds of workers are asked how many tasks come before
+  c_entries constant integer := 500; -- so many ledger entries are looked at for holds
   v_now constant timestamptz := clock_timestamp();
   v_place constant text := darkroom.queue_place(p_task);
   v_route text;
@@ -1752,7 +1773,8 @@ begin
   if not v_payable then
     if v_account.held_after > 0 then
       select count(*) into v_holding
-      from (select from public.tasks t where t.status = 'In Progress' and t.owner_id = p_task.owner_id and t.cost > 0 limit 1000) t;
+      from (select l.kind, l.task_id, l.attempt from public.credit_ledger l where l.owner_id = p_task.owner_id order by l.seq desc limit c_entries) l
+      join public.tasks t on t.id = l.task_id and t.attempt = l.attempt and t.status = 'In Progress' where l.kind = 'hold';
     end if;
     v_reasons := v_reasons || darkroom.reason('insufficient_credits',
       format('It costs %s credits and %s are available: %s are missing.', trim_scale(p_task.cost), trim_scale(v_available), trim_scale(p_task.cost - v_available))
@@ -2177,6 +2199,24 @@ grant execute on function darkroom.fold_events to service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/forget_preview.sql
+-- Trigger before update on tasks, when an attempt that shows a preview has ended: takes progress.preview away. Its worker deletes the picture, which
+-- was of something unfinished.
+create or replace function darkroom.forget_preview()
+returns trigger
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  new.progress := new.progress - 'preview';
+  return new;
+end
+$$;
+comment on function darkroom.forget_preview is 'Takes the preview from the progress of a task that does not run any more.';
+revoke all on function darkroom.forget_preview from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/has_live_children.sql
 -- Whether tasks of this orchestrator's tree are still to be done. Then it needs no lease: it waits for them.
 create or replace function darkroom.has_live_children(p_task uuid)
@@ -2189,6 +2229,43 @@ as $$
 $$;
 comment on function darkroom.has_live_children is 'Whether an orchestrator still waits for tasks of its tree.';
 revoke all on function darkroom.has_live_children from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/held_tasks.sql
+-- The tasks that a worker runs now: In Progress under it and held by its last heartbeat, or claimed about then or later. Orchestrators that wait for their tree are not
+-- among them: they hold no slot.
+-- By their ids where the worker named them, and of the rest only what is as new as the heartbeat: the index of all that it ever held may be full of dead rows
+-- while an old transaction pins them.
+create or replace function darkroom.held_tasks(p_worker public.workers)
+returns setof public.tasks
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+-- Pages that cost nothing leave tasks_in_progress the cheapest index, whatever was counted when nothing ran: by any other, each worker would read what all run.
+set random_page_cost = 0
+set seq_page_cost = 0
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+begin
+  return query
+  with beat as materialized (
+    select case when p_worker.running is null then '-infinity' else coalesce(p_worker.last_heartbeat - interval '10 seconds', '-infinity') end as since
+  ), named as materialized (
+    select n.* from unnest(p_worker.running) r (id) cross join lateral (select t.* from public.tasks t where t.id = r.id offset 0) n
+  ), held as (
+    select n.* from named n cross join beat b where n.status = 'In Progress' and n.worker_id = p_worker.id and n.claimed_at <= b.since
+    union all
+    select t.* from beat b join public.tasks t on t.status = 'In Progress' and t.worker_id = p_worker.id and t.claimed_at > b.since
+  )
+  select h.* from held h
+  where not exists (select from public.tasks c where c.orchestrator_task_id = h.id and c.status in ('Queued', 'In Progress'));
+end
+$$;
+comment on function darkroom.held_tasks is 'The tasks that a worker runs now.';
+revoke all on function darkroom.held_tasks from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -2709,6 +2786,7 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  c_leases constant integer := 1000;  -- of a user that lost their connection; browsers have few
   v_count bigint;
   v_total bigint := 0::bigint;
 begin
@@ -2729,6 +2807,13 @@ begin
   where coalesce(r.lost_at, (select g.seen_at from darkroom.realtime_gateways g where g.id = r.gateway_id), r.updated_at) < clock_timestamp() - k.keep;
   get diagnostics v_count = row_count;
   v_total := v_total + v_count;
+  delete from darkroom.realtime_leases r  -- and of those of a user the latest stay
+  where r.id in (
+    select l.id from (
+      select n.id, row_number() over (partition by n.owner_id order by n.lost_at desc) as nth from darkroom.realtime_leases n where n.lost_at is not null
+    ) l where l.nth > c_leases);
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
   delete from darkroom.realtime_gateways g
   where g.seen_at < clock_timestamp() - interval '1 hour' and not exists (select from darkroom.realtime_leases r where r.gateway_id = g.id);
   get diagnostics v_count = row_count;
@@ -2747,8 +2832,11 @@ create or replace function darkroom.queue_place(p_task public.tasks)
 returns text
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 declare
+  v_mark constant timestamptz := timestamptz 'epoch' + (select m.last_value from darkroom.ready_mark m) * interval '1 microsecond';
   v_parked boolean;
 begin
   select r.parked into v_parked from darkroom.task_ready r
@@ -2759,12 +2847,14 @@ begin
   if exists (select from darkroom.task_backlog b
              where (b.owner_id, b.task_type, b.cost, b.created_at, b.job_no)
                  = (p_task.owner_id, p_task.task_type, p_task.cost, p_task.created_at, p_task.job_no)) then
-    select bool_and(w.parked) into v_parked
-    from (select r.parked from darkroom.task_ready r
-          where r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost
-            and (r.created_at, r.job_no) < (p_task.created_at, p_task.job_no)
-          order by r.created_at desc, r.job_no desc limit 16) w;
-    return case when v_parked then 'parked' when v_parked is null then 'stuck' else 'backlog' end;
+    return case
+      -- What is not parked is no older than the mark; dead rows are.
+      when exists (select from darkroom.task_ready r
+                   where r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost and not r.parked
+                     and r.created_at >= v_mark and (r.created_at, r.job_no) < (p_task.created_at, p_task.job_no)) then 'backlog'
+      when exists (select from darkroom.task_ready r
+                   where r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost and r.parked) then 'parked'
+      else 'stuck' end;
   elsif exists (select from darkroom.task_deps d where d.task_id = p_task.id) then
     return 'deps';
   elsif exists (select from darkroom.task_delayed d where d.task_id = p_task.id) then
@@ -3344,13 +3434,36 @@ revoke all on function darkroom.unpark_lanes from public;
 -- One that never sent any may be silent for its whole lease.
 create or replace function darkroom.worker_alive(p_worker public.workers, p_seen timestamptz)
 returns boolean
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select p_seen > clock_timestamp() - p_worker.lease_timeout / case when p_worker.last_heartbeat is null then 1 else 2 end
+begin
+  return p_seen > clock_timestamp() - p_worker.lease_timeout / case when p_worker.last_heartbeat is null then 1 else 2 end;
+end
 $$;
 comment on function darkroom.worker_alive is 'Whether a worker counts as alive.';
 revoke all on function darkroom.worker_alive from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/worker_seen.sql
+-- When a worker was last heard from: its last heartbeat, or when it was made known; or the claim of a task that it has still, which is looked up only where the heartbeat is
+-- too old to be alive by.
+create or replace function darkroom.worker_seen(p_worker public.workers)
+returns timestamptz
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if p_worker.last_heartbeat > clock_timestamp() - p_worker.lease_timeout / 2 then
+    return p_worker.last_heartbeat;
+  end if;
+  return greatest(coalesce(p_worker.last_heartbeat, p_worker.created_at),
+    (select max(t.claimed_at) from public.tasks t where t.worker_id = p_worker.id and t.status = 'In Progress'));
+end
+$$;
+comment on function darkroom.worker_seen is 'When a worker was last heard from.';
+revoke all on function darkroom.worker_seen from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -4539,6 +4652,11 @@ create or replace function public.explain_task(task_id uuid)
 returns public.task_explanation
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+-- Planned for any size of the tables, as the claim.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -5033,7 +5151,7 @@ grant execute on function public.list_generations to authenticated, service_role
 -- +goose StatementBegin
 -- sql/list_workers.sql
 -- The workers that may run the caller's tasks, those that are alive first, at most 200: everybody's and their own; the service sees all. Who was silent for a day is
--- left out, unless it still holds a task.
+-- left out.
 --
 -- alive: heard from within half of its lease_timeout, or the whole of it where it sends no heartbeats. task_types: all that it takes, as the claim reads it.
 -- running: [{"task_id", "task_type", "attempt", "claimed_at"}], the caller's own tasks alone, oldest first; not orchestrators, which hold no slot while their tree runs.
@@ -5045,6 +5163,7 @@ create or replace function public.list_workers()
 returns setof public.worker_status
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -5053,19 +5172,11 @@ declare
   v_caller uuid := darkroom.caller_owner();
 begin
   return query
-  with busy as materialized (
-    select t.worker_id, max(t.claimed_at) as claimed_at,
-           jsonb_agg(jsonb_build_object('task_id', t.id, 'task_type', t.task_type, 'attempt', t.attempt, 'claimed_at', t.claimed_at) order by t.claimed_at, t.job_no)
-             filter (where (v_caller is null or t.owner_id = v_caller) and not exists (
-               select from public.tasks c where c.orchestrator_task_id = t.id and c.status in ('Queued', 'In Progress'))) as tasks
-    from public.tasks t where t.status = 'In Progress' group by t.worker_id
-  ), seen as (
+  with seen as materialized (
     select w.id, darkroom.worker_alive(w, s.seen) and not exists (
-             select from darkroom.access_tokens k where k.id = w.token_id and (k.revoked_at is not null or k.expires_at <= clock_timestamp())) as alive,
-           s.seen, b.tasks
-    from public.workers w left join busy b on b.worker_id = w.id
-    cross join lateral (select greatest(coalesce(w.last_heartbeat, w.created_at), b.claimed_at) as seen) s
-    where (v_caller is null or w.owner_id is null or w.owner_id = v_caller) and (s.seen > clock_timestamp() - interval '1 day' or b.tasks is not null)
+             select from darkroom.access_tokens k where k.id = w.token_id and (k.revoked_at is not null or k.expires_at <= clock_timestamp())) as alive
+    from public.workers w cross join lateral darkroom.worker_seen(w) s (seen)
+    where (v_caller is null or w.owner_id is null or w.owner_id = v_caller) and s.seen > clock_timestamp() - interval '1 day'
     order by alive desc, s.seen desc, w.id
     limit c_most
   )
@@ -5076,7 +5187,9 @@ begin
            select jsonb_agg((select jsonb_object_agg(f.key, f.value) from jsonb_each(case when jsonb_typeof(e.engine) = 'object' then e.engine end) f
                              where f.key = any (c_public)) order by e.place)
            from jsonb_array_elements(case when jsonb_typeof(w.info -> 'engines') = 'array' then w.info -> 'engines' end) with ordinality e (engine, place)))) end,
-    coalesce(s.tasks, '[]')
+    coalesce((select jsonb_agg(jsonb_build_object('task_id', t.id, 'task_type', t.task_type, 'attempt', t.attempt, 'claimed_at', t.claimed_at)
+                               order by t.claimed_at, t.job_no)
+              from darkroom.held_tasks(w) t where v_caller is null or t.owner_id = v_caller), '[]')
   from seen s join public.workers w on w.id = s.id
   order by s.alive desc, w.id;
 end
@@ -5114,7 +5227,8 @@ grant execute on function public.mark_erasure_swept to worker, service_role;
 -- +goose StatementBegin
 -- sql/orphaned_outputs.sql
 -- Which of these folders in storage, "{owner}/tasks/{task}/{attempt}", hold what nobody will ever see: files of an attempt that is over
--- and whose files no row names. The array holds some of those given, each once; null elements, and what is no such folder, are passed over.
+-- and whose files no row names. With "/previews" at its end, a folder holds pictures of what is unfinished: those of an attempt that is over are
+-- orphans whoever names them. The array holds some of those given, each once; null elements, and what is no such folder, are passed over.
 --
 -- In doubt a folder is not among them: its task is unknown here or another owner's, its attempt is the task's last and the task may still
 -- complete, or is one that this database has not given out; or any task or generation names it anywhere, in locations, params or metadata.
@@ -5128,20 +5242,22 @@ as $$
 declare
   c_uuid constant text := '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}';
   v_over text[];
+  v_previews text[];
 begin
   perform darkroom.refuse_tokens();
   with given as materialized (
     select distinct f.folder, split_part(f.folder, '/', 1)::uuid as owner_id, split_part(f.folder, '/', 3)::uuid as task_id,
-      split_part(f.folder, '/', 4)::integer as attempt
+      split_part(f.folder, '/', 4)::integer as attempt, f.folder like '%/previews' as previews
     from unnest(orphaned_outputs.folders) as f (folder)
-    where f.folder ~ ('^' || c_uuid || '/tasks/' || c_uuid || '/[1-9][0-9]{0,8}$')
+    where f.folder ~ ('^' || c_uuid || '/tasks/' || c_uuid || '/[1-9][0-9]{0,8}(/previews)?$')
   )
-  select array_agg(g.folder order by g.folder) into v_over
+  select array_agg(g.folder) filter (where not g.previews and strpos(t::text, g.folder) = 0),
+    coalesce(array_agg(g.folder order by g.folder) filter (where g.previews), '{}')
+  into v_over, v_previews
   from given g join public.tasks t on t.id = g.task_id and t.owner_id = g.owner_id
-  where (g.attempt < t.attempt or g.attempt = t.attempt and t.status in ('Complete', 'Failed', 'Cancelled'))
-    and strpos(t::text, g.folder) = 0;
+  where g.attempt < t.attempt or g.attempt = t.attempt and t.status in ('Complete', 'Failed', 'Cancelled');
   if v_over is null then
-    return array[]::text[];
+    return v_previews;
   end if;
 
   return (
@@ -5154,8 +5270,8 @@ begin
       from texts x cross join lateral regexp_matches(x.said, '(' || c_uuid || '/tasks/' || c_uuid || '/[0-9]+)', 'g') as m (folder)
       where strpos(x.said, '/tasks/') > 0
     )
-    select coalesce(array_agg(o.folder order by o.folder), '{}') from unnest(v_over) as o (folder)
-    where not exists (select from named n where n.folder = o.folder)
+    select coalesce(array_agg(o.folder order by o.folder), '{}') from unnest(v_over || v_previews) as o (folder)
+    where o.folder = any (v_previews) or not exists (select from named n where n.folder = o.folder)
   );
 end
 $$;
@@ -5349,7 +5465,8 @@ grant execute on function public.repair_generations to service_role;
 
 -- +goose StatementBegin
 -- sql/report_progress.sql
--- Writes how far the running attempt is: {"percent", "value", "max", "phase"}, shown in the task and the event log.
+-- Writes how far the running attempt is: {"percent", "value", "max", "phase", "preview"?}, shown in the task and the event log. preview is the
+-- address of a small picture of the unfinished result, and is taken away when the attempt ends (forget_preview).
 -- Fenced in the statement that writes. Raises TD003 (no object, or over 4 kB), TD021, TD031 (lease lost), TD032 (ended).
 create or replace function public.report_progress(task_id uuid, worker_id text, attempt integer, progress jsonb)
 returns void
@@ -6236,6 +6353,10 @@ drop function public.admit_due_tasks(integer);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.worker_seen(public.workers);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.worker_alive(public.workers,timestamp with time zone);
 -- +goose StatementEnd
 
@@ -6388,7 +6509,15 @@ drop function darkroom.holds_task(public.tasks,boolean);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.held_tasks(public.workers);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.has_live_children(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.forget_preview();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -6505,6 +6634,10 @@ drop function darkroom.able_workers(public.tasks);
 
 -- +goose StatementBegin
 drop function auth.worker_id(text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.vanished(uuid[]);
 -- +goose StatementEnd
 
 -- +goose StatementBegin

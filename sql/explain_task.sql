@@ -13,6 +13,11 @@ create or replace function public.explain_task(task_id uuid)
 returns public.task_explanation
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+-- Planned for any size of the tables, as the claim.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
 as $$
 #variable_conflict use_column
 declare

@@ -1,5 +1,5 @@
 -- The workers that may run the caller's tasks, those that are alive first, at most 200: everybody's and their own; the service sees all. Who was silent for a day is
--- left out, unless it still holds a task.
+-- left out.
 --
 -- alive: heard from within half of its lease_timeout, or the whole of it where it sends no heartbeats. task_types: all that it takes, as the claim reads it.
 -- running: [{"task_id", "task_type", "attempt", "claimed_at"}], the caller's own tasks alone, oldest first; not orchestrators, which hold no slot while their tree runs.
@@ -11,6 +11,7 @@ create or replace function public.list_workers()
 returns setof public.worker_status
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -19,19 +20,11 @@ declare
   v_caller uuid := darkroom.caller_owner();
 begin
   return query
-  with busy as materialized (
-    select t.worker_id, max(t.claimed_at) as claimed_at,
-           jsonb_agg(jsonb_build_object('task_id', t.id, 'task_type', t.task_type, 'attempt', t.attempt, 'claimed_at', t.claimed_at) order by t.claimed_at, t.job_no)
-             filter (where (v_caller is null or t.owner_id = v_caller) and not exists (
-               select from public.tasks c where c.orchestrator_task_id = t.id and c.status in ('Queued', 'In Progress'))) as tasks
-    from public.tasks t where t.status = 'In Progress' group by t.worker_id
-  ), seen as (
+  with seen as materialized (
     select w.id, darkroom.worker_alive(w, s.seen) and not exists (
-             select from darkroom.access_tokens k where k.id = w.token_id and (k.revoked_at is not null or k.expires_at <= clock_timestamp())) as alive,
-           s.seen, b.tasks
-    from public.workers w left join busy b on b.worker_id = w.id
-    cross join lateral (select greatest(coalesce(w.last_heartbeat, w.created_at), b.claimed_at) as seen) s
-    where (v_caller is null or w.owner_id is null or w.owner_id = v_caller) and (s.seen > clock_timestamp() - interval '1 day' or b.tasks is not null)
+             select from darkroom.access_tokens k where k.id = w.token_id and (k.revoked_at is not null or k.expires_at <= clock_timestamp())) as alive
+    from public.workers w cross join lateral darkroom.worker_seen(w) s (seen)
+    where (v_caller is null or w.owner_id is null or w.owner_id = v_caller) and s.seen > clock_timestamp() - interval '1 day'
     order by alive desc, s.seen desc, w.id
     limit c_most
   )
@@ -42,7 +35,9 @@ begin
            select jsonb_agg((select jsonb_object_agg(f.key, f.value) from jsonb_each(case when jsonb_typeof(e.engine) = 'object' then e.engine end) f
                              where f.key = any (c_public)) order by e.place)
            from jsonb_array_elements(case when jsonb_typeof(w.info -> 'engines') = 'array' then w.info -> 'engines' end) with ordinality e (engine, place)))) end,
-    coalesce(s.tasks, '[]')
+    coalesce((select jsonb_agg(jsonb_build_object('task_id', t.id, 'task_type', t.task_type, 'attempt', t.attempt, 'claimed_at', t.claimed_at)
+                               order by t.claimed_at, t.job_no)
+              from darkroom.held_tasks(w) t where v_caller is null or t.owner_id = v_caller), '[]')
   from seen s join public.workers w on w.id = s.id
   order by s.alive desc, w.id;
 end

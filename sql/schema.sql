@@ -819,6 +819,7 @@ CREATE INDEX tasks_without_generation ON public.tasks USING btree (task_type, co
 CREATE TRIGGER broadcast_task_status_update AFTER INSERT OR DELETE OR UPDATE ON public.tasks FOR EACH ROW EXECUTE FUNCTION public.broadcast_task_status_update();
 CREATE TRIGGER create_generation_on_task_complete BEFORE UPDATE ON public.tasks FOR EACH ROW WHEN (((new.status = 'Complete'::text) AND (NOT new.generation_created))) EXECUTE FUNCTION public.create_generation_on_task_complete();
 CREATE CONSTRAINT TRIGGER file_new_task AFTER INSERT ON public.tasks DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION darkroom.file_new_task();
+CREATE TRIGGER forget_preview BEFORE UPDATE ON public.tasks FOR EACH ROW WHEN (((new.status <> 'In Progress'::text) AND ((new.progress -> 'preview'::text) IS NOT NULL))) EXECUTE FUNCTION darkroom.forget_preview();
 CREATE TRIGGER prepare_task BEFORE INSERT ON public.tasks FOR EACH ROW EXECUTE FUNCTION darkroom.prepare_task();
 alter table public.tasks enable row level security, force row level security;
 create policy held on public.tasks as permissive for select to worker using (id = ANY (ARRAY( SELECT unnest(darkroom.tasks_of_worker()) AS unnest)));
@@ -834,7 +835,7 @@ comment on column public.tasks.failed_attempts is 'Attempts that failed or were 
 comment on column public.tasks.job_no is 'Order of creation; breaks ties of created_at. workerd gives it to River negated.';
 comment on column public.tasks.orchestrator_task_id is 'The travel_orchestrator whose tree this task belongs to; its cost covers the tree.';
 comment on column public.tasks.owner_id is 'Owner of the project, copied here: every lock and ledger entry of a task is by owner.';
-comment on column public.tasks.progress is '{"percent","value","max","phase"} as last reported by the attempt.';
+comment on column public.tasks.progress is '{"percent","value","max","phase","preview"} as last reported by the attempt.';
 comment on column public.tasks.run_after is 'A retry waits until then.';
 grant insert (cost) on public.tasks to authenticated;
 grant insert (cost) on public.tasks to service_role;
@@ -1001,9 +1002,11 @@ grant execute on function auth.token_id() to anon, authenticated, service_role, 
 grant execute on function auth.uid() to anon, authenticated, service_role, worker;
 -- function auth.uncounted_uploads(object_keys text[]) returns SETOF text sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.uncounted_uploads(text[]) to authenticator;
+-- function auth.vanished(ids uuid[]) returns SETOF uuid sql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.vanished(uuid[]) to authenticator;
 -- function auth.worker_id(name text) returns text sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.worker_id(text) to worker;
--- function darkroom.able_workers(p_task public.tasks) returns SETOF darkroom.able_worker sql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.able_workers(p_task public.tasks) returns SETOF darkroom.able_worker plpgsql stable set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan
 -- function darkroom.account(p_owner uuid) returns public.credit_ledger plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.append_ledger(p_owner uuid, p_kind text, p_amount numeric, p_task uuid DEFAULT NULL::uuid, p_attempt integer DEFAULT NULL::integer, p_idempotency_key text DEFAULT NULL::text, p_note text DEFAULT NULL::text) returns public.credit_ledger plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.as_uuid(p_value jsonb) returns uuid sql immutable set search_path=pg_catalog, pg_temp
@@ -1019,7 +1022,7 @@ grant execute on function auth.worker_id(text) to worker;
 -- function darkroom.drop_from_queue(p_task public.tasks) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.end_attempt(p_task public.tasks, p_outcome text, p_error text DEFAULT NULL::text) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.ensure_user(p_user uuid) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
--- function darkroom.expected_wait(p_task public.tasks, p_workers darkroom.able_worker[], p_before jsonb) returns interval sql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.expected_wait(p_task public.tasks, p_workers darkroom.able_worker[], p_before jsonb) returns interval plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.explain_ended(p_task public.tasks) returns jsonb plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.explain_queued(p_task public.tasks) returns public.task_explanation plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.explain_running(p_task public.tasks) returns jsonb plpgsql stable set search_path=pg_catalog, pg_temp
@@ -1032,7 +1035,9 @@ grant execute on function auth.worker_id(text) to worker;
 -- function darkroom.finish_orchestrator(p_child public.tasks) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.fold_events(p_data jsonb[]) returns jsonb plpgsql immutable set search_path=pg_catalog, pg_temp
 grant execute on function darkroom.fold_events(jsonb[]) to service_role;
+-- function darkroom.forget_preview() returns trigger plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.has_live_children(p_task uuid) returns boolean sql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.held_tasks(p_worker public.workers) returns SETOF public.tasks plpgsql stable set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set random_page_cost=0 set seq_page_cost=0 set enable_seqscan=off set enable_bitmapscan=off set jit=off
 -- function darkroom.holds_task(p_task public.tasks, p_last boolean) returns boolean plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.in_words(p_time timestamp with time zone) returns text sql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.insert_generation(p_task public.tasks, p_type text) returns uuid plpgsql volatile set search_path=pg_catalog, pg_temp
@@ -1050,7 +1055,7 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.prepare_task() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.price_of(p_type public.task_types, p_params jsonb) returns numeric plpgsql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.purge() returns bigint plpgsql volatile set search_path=pg_catalog, pg_temp
--- function darkroom.queue_place(p_task public.tasks) returns text plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.queue_place(p_task public.tasks) returns text plpgsql stable set search_path=pg_catalog, pg_temp set enable_seqscan=off set enable_bitmapscan=off
 -- function darkroom.reason(p_code text, p_message text, p_detail jsonb DEFAULT '{}'::jsonb) returns jsonb sql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.refill_lane(p_owner uuid, p_task_type text, p_cost numeric, p_created_at timestamp with time zone, p_job_no bigint, p_parked boolean) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.refuse_change() returns trigger plpgsql volatile set search_path=pg_catalog, pg_temp
@@ -1071,7 +1076,8 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.tasks_of_worker() returns uuid[] sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function darkroom.tasks_of_worker() to worker;
 -- function darkroom.unpark_lanes(p_owner uuid, p_available numeric) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
--- function darkroom.worker_alive(p_worker public.workers, p_seen timestamp with time zone) returns boolean sql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.worker_alive(p_worker public.workers, p_seen timestamp with time zone) returns boolean plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.worker_seen(p_worker public.workers) returns timestamp with time zone plpgsql stable set search_path=pg_catalog, pg_temp
 -- function public.admit_due_tasks(max_tasks integer DEFAULT 1000) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.admit_due_tasks(integer) to service_role, worker;
 -- function public.admit_tasks(user_id uuid) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp
@@ -1114,7 +1120,7 @@ grant execute on function public.due_erasures() to service_role, worker;
 grant execute on function public.erase_user(uuid) to service_role;
 -- function public.expand_travel_orchestrator(task_id uuid, worker_id text, attempt integer) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.expand_travel_orchestrator(uuid,text,integer) to service_role, worker;
--- function public.explain_task(task_id uuid) returns public.task_explanation plpgsql stable security definer set search_path=pg_catalog, pg_temp
+-- function public.explain_task(task_id uuid) returns public.task_explanation plpgsql stable security definer set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
 grant execute on function public.explain_task(uuid) to authenticated, service_role;
 -- function public.fail_task(task_id uuid, error_message text, worker_id text DEFAULT NULL::text, attempt integer DEFAULT NULL::integer, retryable boolean DEFAULT false, retry_delay interval DEFAULT NULL::interval) returns public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.fail_task(uuid,text,text,integer,boolean,interval) to service_role, worker;
@@ -1146,7 +1152,7 @@ grant execute on function public.list_access_tokens(uuid) to authenticated, serv
 grant execute on function public.list_audit(text,integer,bigint) to service_role;
 -- function public.list_generations(project_id uuid, shot_id uuid DEFAULT NULL::uuid, max_rows integer DEFAULT 100, older_than timestamp with time zone DEFAULT NULL::timestamp with time zone) returns SETOF public.generations plpgsql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.list_generations(uuid,uuid,integer,timestamp with time zone) to authenticated, service_role;
--- function public.list_workers() returns SETOF public.worker_status plpgsql stable security definer set search_path=pg_catalog, pg_temp
+-- function public.list_workers() returns SETOF public.worker_status plpgsql stable security definer set search_path=pg_catalog, pg_temp set jit=off
 grant execute on function public.list_workers() to authenticated, service_role;
 -- function public.mark_erasure_swept(user_id uuid) returns public.erasure plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.mark_erasure_swept(uuid) to service_role, worker;

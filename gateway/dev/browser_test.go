@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 )
 
@@ -200,6 +202,33 @@ func (p *tab) click(name string) {
 func (p *tab) write(name, text string) {
 	p.t.Helper()
 	p.do(chromedp.Focus(css(name)), chromedp.SendKeys(css(name), text))
+}
+
+// choose chooses in a list.
+func (p *tab) choose(name, value string) {
+	p.t.Helper()
+	p.eval(fmt.Sprintf(`((list) => {
+		Object.getOwnPropertyDescriptor(HTMLSelectElement.prototype, 'value').set.call(list, %q);
+		list.dispatchEvent(new Event('change', {bubbles: true}));
+	})(document.querySelector('%s'))`, value, css(name)), new(any))
+}
+
+// point moves the mouse onto something.
+func (p *tab) point(name string) {
+	p.t.Helper()
+	p.do(chromedp.ScrollIntoView(css(name)))
+	var at struct{ X, Y float64 }
+	p.eval(fmt.Sprintf(`(({x, y, width, height}) => ({X: x + width / 2, Y: y + height / 2}))(document.querySelector('%s').getBoundingClientRect())`, css(name)), &at)
+	p.do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, at.X, at.Y))
+}
+
+// darken has the page be dark, as its user would want it.
+func (p *tab) darken() {
+	p.t.Helper()
+	_, err := chromedp.Call(p.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}},
+	})
+	must(p.t, err)
 }
 
 // press presses keys, wherever the focus is.

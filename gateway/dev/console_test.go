@@ -22,6 +22,7 @@ import (
 
 // story is what a newcomer does in the first minutes, in a browser, with what `make run` started. Its parts follow each other.
 type story struct {
+	t             *testing.T // of the whole
 	run           *running
 	wide          *tab   // of a screen
 	address       string // as it was printed
@@ -36,7 +37,7 @@ func TestTheConsole(t *testing.T) {
 	must(t, err)
 	listen := "DARKROOM_LISTEN=" + free.Addr().String() // one address for both starts
 	must(t, free.Close())
-	s := &story{run: start(t, newHome(t), listen)}
+	s := &story{t: t, run: start(t, newHome(t), listen)}
 	s.address = s.run.until(`^  (http://[\d.:]+/#sign-in=\S+)$`)[1]
 	s.curl = s.run.until(`^  (\. .* && curl .*create_task.*)$`)[1]
 	s.psql = s.run.until(`^  (\. .* && \S*psql.* -f .*worker\.sql'|.*\(psql is not installed\))$`)[1]
@@ -100,8 +101,9 @@ func (s *story) samples(t *testing.T) {
 	p := s.wide
 	p.await("the samples", fmt.Sprintf(tiles, "image")+` >= 3 && `+fmt.Sprintf(tiles, "video")+` >= 2`)
 	p.await("pictures that can be seen", `[...document.querySelectorAll('[data-testid=tile] img')].every(i => i.complete && i.naturalWidth > 0)`)
-	// A video plays while it is pointed at.
 	p.picture("2-gallery")
+	p.point("[data-testid=tile][data-type=video]")
+	p.await("the video that is pointed at to play", `document.querySelector('[data-testid=tile][data-type=video] video').currentTime > 0.1`)
 }
 
 const tiles = `document.querySelectorAll('[data-testid=tile][data-type=%s]').length`
@@ -243,10 +245,9 @@ func (s *story) order(t *testing.T) {
 	for _, caption := range []string{"a red apple", "a rocket"} {
 		p.click(fmt.Sprintf(`[data-testid=tile][aria-label="Picture: %s"]`, caption))
 	}
-	p.do(chromedp.SetValue(css("[data-testid=picked-bar] select"), s.shot))
-	p.eval(`document.querySelector('[data-testid=picked-bar] select')?.dispatchEvent(new Event('change', {bubbles: true}))`, new(any))
+	p.choose("[data-testid=picked-bar] select", s.shot)
 	p.sees("added to")
-	p.do(chromedp.Click(css(fmt.Sprintf(`a[href$="/shot/%s"]`, s.shot))))
+	p.click(fmt.Sprintf(`a[href$="/shot/%s"]`, s.shot))
 	inTray := func(caption string) string {
 		return fmt.Sprintf(`[data-testid=tray] [data-testid=tile][aria-label="Picture: %s"]`, caption)
 	}
@@ -266,6 +267,16 @@ func (s *story) order(t *testing.T) {
 		p.await("that it "+key.says, fmt.Sprintf(`[...document.querySelectorAll('[aria-live]')].some(region => region.textContent.includes(%q))`, key.says))
 	}
 	s.wantOrder(t, "a rocket", "a red apple")
+
+	// A travel through them, by the form. It need not be made.
+	p.click("travel-of-shot")
+	p.await("the form with both", `document.querySelectorAll('[data-testid=route] img').length === 2`)
+	p.picture("14-create-travel")
+	p.click("make")
+	p.await("the travel", `document.querySelector('[data-testid=tray] [data-testid=developing]')`)
+	p.press("q")
+	p.click("[data-testid=running] [data-testid=cancel], [data-testid=waiting] [data-testid=cancel]")
+	p.await("the end of it", `!document.querySelector('[data-testid=running]') && !document.querySelector('[data-testid=waiting]')`)
 }
 
 // wantOrder demands that the film of the shot is in that order, on the page and in the database.
@@ -319,6 +330,7 @@ func (s *story) cache(t *testing.T) {
 
 // pages looks at each page on a screen and on a phone.
 func (s *story) pages(t *testing.T, phone *tab) {
+	phone.darken()
 	phone.open(s.address)
 	for _, p := range []*tab{s.wide, phone} {
 		for _, page := range []string{"gallery", "queue", "workers", "credits"} {
@@ -499,7 +511,8 @@ func (s *story) restart(t *testing.T, listen string) {
 		t.Errorf("exit code %d:\n%s", code, strings.Join(s.run.said, "\n"))
 	}
 	p.await("the banner", `document.querySelector('[data-testid=banner-offline]')`)
-	s.run = start(t, home, listen)
+	s.run = start(s.t, home, listen)
+	s.run.t = t
 	s.run.until(`^ready in`)
 	p.await("that it is back", `document.querySelector('[data-testid=connection]').dataset.status === 'live'`)
 	end()

@@ -4,10 +4,10 @@
 \set picture '{{.Picture}}'
 
 \echo
-\echo '1. select * from register_worker(''you'', ''{by_hand}'')        what a worker says when it starts'
-select id as worker from register_worker('you', capabilities => '{by_hand}', lease_timeout => interval '10 minutes') \gset
+\echo '1. select * from register_worker(''you'', ''{by_hand}'', ''{by_hand}'')   what it can do, and wants to do'
+select id as worker from register_worker('you', capabilities => '{by_hand}', task_types => '{by_hand}', lease_timeout => interval '10 minutes') \gset
 
-\echo '2. select * from claim_next_task(''you'')                     the oldest task that it may run; its cost is held now'
+\echo '2. select * from claim_next_task(''you'')                        the oldest task that it may run; its cost is held now'
 select max(id::text) as task, max(attempt) as attempt, max(params ->> 'prompt') as prompt, max(cost) as cost from claim_next_task('you') \gset
 \if :{?task} \else
   -- You were here before: the sample's user asks for another.
@@ -21,7 +21,7 @@ select report_progress(:'task', 'you', :attempt, '{"percent": 50, "phase": "look
 \prompt '   It is In Progress, and yours for ten minutes. Press Enter to go on. ' enter
 \set ON_ERROR_STOP on
 
-\echo '3. select * from complete_task(task, picture, ''you'', attempt)  picture, charge and events, in one transaction'
+\echo '3. select * from complete_task(task, picture, ''you'', attempt)     picture, charge and events, in one transaction'
 select status, generation_created, output_location from complete_task(:'task', :'picture', 'you', :attempt) \gset
 \echo '   ' :status '' :output_location
 \echo

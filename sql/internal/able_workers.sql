@@ -7,18 +7,17 @@
 -- Costs what there are workers, and running tasks; not what is queued. What a worker says of itself may be anything, and is never an error.
 create or replace function darkroom.able_workers(p_task public.tasks)
 returns setof darkroom.able_worker
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
-  with busy as materialized (
-    select t.worker_id, max(t.claimed_at) as claimed_at from public.tasks t where t.status = 'In Progress' group by t.worker_id
-  )
+begin
+  return query
   select w.id, w.owner_id is not null, s.seen, coalesce(a.alive, false), coalesce(a.alive and e.engine ->> 'state' is distinct from 'down', false),
          e.engine, n.slots, n.running, y.names
   from darkroom.worker_types v
   join public.workers w on w.id = v.worker_id
-  left join busy b on b.worker_id = w.id
-  cross join lateral (select greatest(coalesce(w.last_heartbeat, w.created_at), b.claimed_at) as seen) s
+  cross join lateral darkroom.worker_seen(w) s (seen)
   -- A lease is a day at most.
   cross join lateral (select case when s.seen > clock_timestamp() - interval '1 day' then darkroom.worker_alive(w, s.seen) end as alive) a
   left join lateral (
@@ -30,9 +29,7 @@ as $$
            least(m.worker_slots, m.engine_slots) - least(m.worker_slots - c.everything, m.engine_slots - c.here) as running
     from (select count(*)::integer as everything,
                  (count(*) filter (where coalesce(e.engine -> 'task_types' ? t.task_type, true)))::integer as here
-          from public.tasks t
-          where t.worker_id = w.id and t.status = 'In Progress'
-            and not exists (select from public.tasks c where c.orchestrator_task_id = t.id and c.status in ('Queued', 'In Progress'))) c
+          from darkroom.held_tasks(w) t) c
     cross join (select
       case when jsonb_typeof(w.info -> 'slots') = 'number' then greatest(least((w.info -> 'slots')::numeric, 10000), 0)::integer else 1 end as worker_slots,
       case when e.engine ->> 'state' = 'probing' then 1
@@ -47,7 +44,8 @@ as $$
   ) y on true
   where v.task_type = p_task.task_type and (w.owner_id is null or w.owner_id = p_task.owner_id)
     and not exists (select from darkroom.access_tokens k
-                    where k.id = w.token_id and (k.revoked_at is not null or k.expires_at <= clock_timestamp()))
+                    where k.id = w.token_id and (k.revoked_at is not null or k.expires_at <= clock_timestamp()));
+end
 $$;
 comment on function darkroom.able_workers is 'The workers that may claim this task, and how they are.';
 revoke all on function darkroom.able_workers from public;

@@ -8,6 +8,7 @@ as $$
 declare
   c_listed constant integer := 10;  -- so many tasks or engines are named in a detail
   c_sets constant integer := 8;     -- so many kinds of workers are asked how many tasks come before
+  c_entries constant integer := 500; -- so many ledger entries are looked at for holds
   v_now constant timestamptz := clock_timestamp();
   v_place constant text := darkroom.queue_place(p_task);
   v_route text;
@@ -81,7 +82,8 @@ begin
   if not v_payable then
     if v_account.held_after > 0 then
       select count(*) into v_holding
-      from (select from public.tasks t where t.status = 'In Progress' and t.owner_id = p_task.owner_id and t.cost > 0 limit 1000) t;
+      from (select l.kind, l.task_id, l.attempt from public.credit_ledger l where l.owner_id = p_task.owner_id order by l.seq desc limit c_entries) l
+      join public.tasks t on t.id = l.task_id and t.attempt = l.attempt and t.status = 'In Progress' where l.kind = 'hold';
     end if;
     v_reasons := v_reasons || darkroom.reason('insufficient_credits',
       format('It costs %s credits and %s are available: %s are missing.', trim_scale(p_task.cost), trim_scale(v_available), trim_scale(p_task.cost - v_available))

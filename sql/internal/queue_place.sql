@@ -4,8 +4,11 @@ create or replace function darkroom.queue_place(p_task public.tasks)
 returns text
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 declare
+  v_mark constant timestamptz := timestamptz 'epoch' + (select m.last_value from darkroom.ready_mark m) * interval '1 microsecond';
   v_parked boolean;
 begin
   select r.parked into v_parked from darkroom.task_ready r
@@ -16,12 +19,14 @@ begin
   if exists (select from darkroom.task_backlog b
              where (b.owner_id, b.task_type, b.cost, b.created_at, b.job_no)
                  = (p_task.owner_id, p_task.task_type, p_task.cost, p_task.created_at, p_task.job_no)) then
-    select bool_and(w.parked) into v_parked
-    from (select r.parked from darkroom.task_ready r
-          where r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost
-            and (r.created_at, r.job_no) < (p_task.created_at, p_task.job_no)
-          order by r.created_at desc, r.job_no desc limit 16) w;
-    return case when v_parked then 'parked' when v_parked is null then 'stuck' else 'backlog' end;
+    return case
+      -- What is not parked is no older than the mark; dead rows are.
+      when exists (select from darkroom.task_ready r
+                   where r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost and not r.parked
+                     and r.created_at >= v_mark and (r.created_at, r.job_no) < (p_task.created_at, p_task.job_no)) then 'backlog'
+      when exists (select from darkroom.task_ready r
+                   where r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost and r.parked) then 'parked'
+      else 'stuck' end;
   elsif exists (select from darkroom.task_deps d where d.task_id = p_task.id) then
     return 'deps';
   elsif exists (select from darkroom.task_delayed d where d.task_id = p_task.id) then

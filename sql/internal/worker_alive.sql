@@ -2,10 +2,12 @@
 -- One that never sent any may be silent for its whole lease.
 create or replace function darkroom.worker_alive(p_worker public.workers, p_seen timestamptz)
 returns boolean
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select p_seen > clock_timestamp() - p_worker.lease_timeout / case when p_worker.last_heartbeat is null then 1 else 2 end
+begin
+  return p_seen > clock_timestamp() - p_worker.lease_timeout / case when p_worker.last_heartbeat is null then 1 else 2 end;
+end
 $$;
 comment on function darkroom.worker_alive is 'Whether a worker counts as alive.';
 revoke all on function darkroom.worker_alive from public;

@@ -1,0 +1,391 @@
+package hub
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"darkroom/gateway/identity"
+)
+
+// Caller is somebody who subscribes, by a credential that is verified anew as long as they do.
+type Caller struct {
+	Who     identity.Identity
+	Expires time.Time // the zero time: never
+
+	credential string
+	session    uuid.UUID // that the access token belongs to; uuid.Nil: none of ours
+	answers    map[uuid.UUID]answer
+}
+
+// sight is what row security says of a project or user.
+type sight int
+
+const (
+	hidden   sight = iota
+	visible        // the caller may see what is of it
+	vanished       // it is there no more: what was of it is shown to whom it belonged
+)
+
+// answer is what row security said of a project or user.
+type answer struct {
+	sight sight
+	asked time.Time
+	used  time.Time
+}
+
+type viewerKey [sha256.Size]byte
+
+// viewer is a caller with all their subscriptions.
+type viewer struct {
+	hub      *Hub
+	key      viewerKey
+	caller   *Caller
+	subs     map[*Sub]struct{}
+	answers  map[uuid.UUID]answer
+	wanted   map[uuid.UUID]struct{}
+	checking bool
+	checked  time.Time
+}
+
+// Caller finds out who has a credential. Its errors are those of [identity.Verifier], and [ErrExpired] without the leeway that single requests have.
+func (h *Hub) Caller(ctx context.Context, credential string) (*Caller, error) {
+	who, err := h.verifier.Verify(ctx, credential)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // a refusal, or of the database
+	}
+	c := &Caller{Who: who, credential: credential}
+	var claims struct {
+		Issuer  string      `json:"iss"`
+		Expires json.Number `json:"exp"`
+		Session string      `json:"session_id"`
+	}
+	if err := json.Unmarshal(who.Claims, &claims); err != nil {
+		return nil, fmt.Errorf("reading claims: %w", err)
+	}
+	if seconds, err := claims.Expires.Float64(); err == nil {
+		if c.Expires = time.Unix(int64(seconds), 0); time.Now().After(c.Expires) {
+			return nil, ErrExpired
+		}
+	}
+	if h.issuer != "" && claims.Issuer == h.issuer {
+		c.session, _ = uuid.Parse(claims.Session)
+	}
+	return c, nil
+}
+
+// Check asks whether the caller is still let in, and which of the projects and users they may see.
+func (h *Hub) Check(ctx context.Context, c *Caller, ids map[uuid.UUID]struct{}) (map[uuid.UUID]bool, error) {
+	asked := time.Now()
+	sights, err := h.ask(ctx, c, ids)
+	if err != nil {
+		return nil, err
+	}
+	c.answers = map[uuid.UUID]answer{}
+	seen := map[uuid.UUID]bool{}
+	for id := range ids {
+		c.answers[id] = answer{sights[id], asked, asked}
+		seen[id] = sights[id] == visible
+	}
+	return seen, nil
+}
+
+// May tells whether a subscriber may see what belongs to a project or user, now or a moment ago. It ends the subscriptions of a caller who is not let
+// in any more.
+func (h *Hub) May(ctx context.Context, s *Sub, id uuid.UUID) bool {
+	h.mu.Lock()
+	v := s.viewer
+	seen, known := v.may(id, uuid.Nil, time.Now())
+	h.mu.Unlock()
+	if known {
+		return seen
+	}
+	asked, ids := time.Now(), map[uuid.UUID]struct{}{id: {}}
+	answers, err := h.ask(ctx, v.caller, ids)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err == nil || isRefusal(err) {
+		v.learn(ids, answers, err, asked)
+	}
+	return err == nil && answers[id] == visible
+}
+
+func (h *Hub) viewerOf(c *Caller) *viewer {
+	key := viewerKey(sha256.Sum256([]byte(c.credential)))
+	v := h.viewers[key]
+	if v == nil {
+		v = &viewer{hub: h, key: key, caller: c, subs: map[*Sub]struct{}{}, answers: map[uuid.UUID]answer{}, wanted: map[uuid.UUID]struct{}{}, checked: time.Now()}
+		h.viewers[key] = v
+	}
+	maps.Copy(v.answers, c.answers)
+	c.answers = nil
+	return v
+}
+
+// drop forgets a viewer without subscriptions.
+func (h *Hub) drop(v *viewer) {
+	if len(v.subs) == 0 && h.viewers[v.key] == v {
+		delete(h.viewers, v.key)
+	}
+}
+
+// may tells whether the caller may see what is of a project or user and belongs to owner, as far as that is known.
+func (v *viewer) may(id, owner uuid.UUID, now time.Time) (seen, known bool) {
+	if v.caller.Who.Role == identity.Service {
+		return true, true
+	}
+	a, found := v.answers[id]
+	if !found || now.Sub(a.asked) > Believed {
+		return false, false
+	}
+	if a.used != now {
+		a.used = now
+		v.answers[id] = a
+	}
+	return v.sees(a.sight, owner), true
+}
+
+func (v *viewer) sees(s sight, owner uuid.UUID) bool {
+	who := v.caller.Who
+	return s == visible || s == vanished && owner == who.Subject || who.Role == identity.Service
+}
+
+// want asks for an answer.
+func (v *viewer) want(id uuid.UUID) {
+	v.wanted[id] = struct{}{}
+	v.check()
+}
+
+// check asks row security in the background, unless that is being done.
+func (v *viewer) check() {
+	if !v.checking && v.hub.ctx.Err() == nil {
+		v.checking = true
+		v.hub.wait.Go(v.ask)
+	}
+}
+
+// ask gets the answers that are wanted, and those that are in use too.
+func (v *viewer) ask() {
+	h := v.hub
+	for {
+		h.slots <- struct{}{}
+		h.mu.Lock()
+		asked := time.Now()
+		ids := v.wanted
+		v.wanted = map[uuid.UUID]struct{}{}
+		for id, a := range v.answers {
+			switch unused := asked.Sub(a.used); {
+			case unused < Believed:
+				ids[id] = struct{}{}
+			case unused > forgetAfter:
+				delete(v.answers, id)
+			}
+		}
+		h.mu.Unlock()
+		seen, err := h.ask(h.ctx, v.caller, ids)
+		<-h.slots
+		h.mu.Lock()
+		again := v.learn(ids, seen, err, asked)
+		if !again {
+			v.checking = false
+		}
+		h.mu.Unlock()
+		if !again {
+			return
+		}
+		if err != nil {
+			select {
+			case <-h.ctx.Done():
+			case <-time.After(replayPause):
+			}
+		}
+	}
+}
+
+// learn takes the answers, and tells whether there is more to ask.
+func (v *viewer) learn(ids map[uuid.UUID]struct{}, seen map[uuid.UUID]sight, err error, asked time.Time) (again bool) {
+	switch {
+	case v.hub.ctx.Err() != nil || len(v.subs) == 0:
+		return false
+	case err == nil:
+	case isOutage(err): // all wait until it is over
+		maps.Copy(v.wanted, ids)
+		return true
+	default:
+		if !isRefusal(err) {
+			v.hub.logger.Warn("realtime: row security cannot be asked", "key", v.caller.Who.Key, "error", err)
+			err = errors.Join(ErrCheck, err)
+		}
+		for s := range v.subs {
+			s.fail(err)
+		}
+		return false
+	}
+	now := time.Now()
+	v.checked = now
+	for id := range ids {
+		used := now
+		if a, found := v.answers[id]; found {
+			used = a.used
+		}
+		v.answers[id] = answer{seen[id], asked, used}
+	}
+	for s := range v.subs {
+		if s.state == waiting {
+			s.flush(now)
+		}
+	}
+	return len(v.wanted) > 0
+}
+
+// ask verifies the credential and the session, and asks row security about the ids.
+func (h *Hub) ask(ctx context.Context, c *Caller, ids map[uuid.UUID]struct{}) (map[uuid.UUID]sight, error) {
+	ctx, cancel := context.WithTimeout(ctx, checkMost)
+	defer cancel()
+	if !c.Expires.IsZero() && time.Now().After(c.Expires) {
+		return nil, ErrExpired
+	}
+	who, err := h.verifier.Verify(ctx, c.credential)
+	switch {
+	case errors.Is(err, identity.ErrExpired):
+		return nil, ErrExpired
+	case errors.Is(err, identity.ErrInvalid):
+		return nil, ErrRevoked
+	case err != nil:
+		return nil, err //nolint:wrapcheck // of the database
+	case who.Role != c.Who.Role || who.Subject != c.Who.Subject:
+		return nil, ErrRevoked
+	}
+	if c.session != uuid.Nil {
+		var lives *bool
+		err := h.db.Pool().QueryRow(ctx, "select (auth.account_of(user_id => $1, session_id => $2) ->> 'session')::boolean", who.Subject, c.session).Scan(&lives)
+		if err != nil {
+			return nil, fmt.Errorf("asking for a session: %w", err)
+		}
+		if lives != nil && !*lives {
+			return nil, ErrSignedOut
+		}
+	}
+	seen := make(map[uuid.UUID]sight, len(ids))
+	if len(ids) == 0 {
+		return seen, nil
+	}
+	results, err := h.db.Run(ctx, who, identity.Work{
+		Access: pgx.ReadOnly, Statements: []identity.Statement{{SQL: "select auth.readable($1)", Params: [][]byte{array(ids)}}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("asking row security: %w", err)
+	}
+	for _, row := range results[0] {
+		id, err := uuid.ParseBytes(row[0])
+		if err != nil {
+			return nil, fmt.Errorf("asking row security: %w", err)
+		}
+		seen[id] = visible
+	}
+	if len(seen) == len(ids) {
+		return seen, nil
+	}
+	return seen, h.findVanished(ctx, ids, seen)
+}
+
+// findVanished notes which of the ids are there no more.
+func (h *Hub) findVanished(ctx context.Context, ids map[uuid.UUID]struct{}, seen map[uuid.UUID]sight) error {
+	list := make([]uuid.UUID, 0, len(ids))
+	for id := range ids {
+		if seen[id] == hidden {
+			list = append(list, id)
+		}
+	}
+	rows, err := h.db.Pool().Query(ctx, "select auth.vanished($1)", list)
+	if err != nil {
+		return fmt.Errorf("asking what is there no more: %w", err)
+	}
+	var id uuid.UUID
+	_, err = pgx.ForEachRow(rows, []any{&id}, func() error {
+		seen[id] = vanished
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("asking what is there no more: %w", err)
+	}
+	return nil
+}
+
+func array(ids map[uuid.UUID]struct{}) []byte {
+	texts := make([]string, 0, len(ids))
+	for id := range ids {
+		texts = append(texts, id.String())
+	}
+	return []byte("{" + strings.Join(texts, ",") + "}")
+}
+
+// isRefusal tells whether an error is that the caller is not let in any more.
+func isRefusal(err error) bool {
+	return errors.Is(err, ErrExpired) || errors.Is(err, ErrRevoked) || errors.Is(err, ErrSignedOut)
+}
+
+// isOutage tells whether an error is the database's and passes. One that its rules raise does not.
+func isOutage(err error) bool {
+	pg, raised := errors.AsType[*pgconn.PgError](err)
+	if !raised {
+		return !isRefusal(err)
+	}
+	switch pg.Code[:2] {
+	case "08", "53", "57", "58":
+		return pg.Code != queryCanceled
+	}
+	return false
+}
+
+// queryCanceled is a statement that took longer than its role may.
+const queryCanceled = "57014"
+
+// sweep ends what has expired, and keeps fresh what is in use, until ctx ends.
+func (h *Hub) sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			h.mu.Lock()
+			for _, v := range h.viewers {
+				v.sweep(now)
+			}
+			h.mu.Unlock()
+		}
+	}
+}
+
+func (v *viewer) sweep(now time.Time) {
+	if expires := v.caller.Expires; !expires.IsZero() && now.After(expires) {
+		for s := range v.subs {
+			s.fail(ErrExpired)
+		}
+		return
+	}
+	if v.checking {
+		return
+	}
+	if now.Sub(v.checked) > idleCheck {
+		v.check()
+		return
+	}
+	for _, a := range v.answers {
+		if now.Sub(a.used) < Believed && now.Sub(a.asked) > refreshAfter {
+			v.check()
+			return
+		}
+	}
+}
