@@ -23,8 +23,11 @@ import css from './Shell.module.css';
 import { useShortcutSetting, useShortcuts } from './shortcuts';
 
 // What is not needed at first is read when it is.
-const CreateDialog = lazy(() => import('../create/CreateDialog'));
-const ShotPage = lazy(() => import('../gallery/ShotPage'));
+const readForm = () => import('../create/CreateDialog');
+const readShots = () => import('../gallery/ShotPage');
+const CreateDialog = lazy(readForm);
+const ShotPage = lazy(readShots);
+const patience = 3000; // milliseconds until it is read ahead, so that it is there when the server is not
 
 interface ShellProps {
   session: Session;
@@ -53,7 +56,12 @@ export function Shell({ session, signOut, projects, dev }: ShellProps) {
     document.title = `${shot ?? pageNames[place.page]} – ${project.name} – Darkroom`;
   }, [shot, place.page, project.name]);
 
-  const go = useCallback((to: Place) => navigate(pathOf(project.id, to)), [project.id]);
+  useEffect(() => {
+    const timer = setTimeout(() => void Promise.allSettled([readForm(), readShots()]), patience);
+    return () => clearTimeout(timer);
+  }, []);
+
+  const go = useCallback((to: Place, options?: { replace?: boolean }) => navigate(pathOf(project.id, to), options), [project.id]);
   const href = useCallback((to: Place) => pathOf(project.id, to), [project.id]);
   const create = useCallback((request: CreateRequest = { kind: 'picture' }) => setCreating(request), []);
   const value = useMemo(
@@ -75,7 +83,7 @@ export function Shell({ session, signOut, projects, dev }: ShellProps) {
       q: () => go({ page: 'queue' }),
       w: () => go({ page: 'workers' }),
       b: () => go({ page: 'credits' }),
-      p: () => document.getElementById('projects')?.showPopover(),
+      p: () => document.getElementById('projects')?.togglePopover(),
       '?': () => setHelping(true),
     },
     shortcutsOn,

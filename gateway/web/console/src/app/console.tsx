@@ -7,7 +7,8 @@ import type { Place } from './routes';
 export interface Console {
   project: Project;
   place: Place;
-  go: (place: Place) => void;
+  /** Leads to a place. `replace`: leading back goes to where one was before this one. */
+  go: (place: Place, options?: { replace?: boolean }) => void;
   /** The address of a place, for links. */
   href: (place: Place) => string;
   /** Opens the form that makes something. */

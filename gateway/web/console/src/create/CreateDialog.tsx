@@ -332,45 +332,47 @@ function Picker({ picked, onPick }: { picked: readonly Picked[]; onPick: (pictur
   return (
     <fieldset className={css.picker}>
       <legend>Pictures</legend>
-      <div className={css.shelf} data-testid="picker">
-        <button type="button" className={css.upload} onClick={() => file.current?.click()} disabled={busy}>
-          {busy ? <Spinner /> : <ImageUp aria-hidden="true" />}
-          Upload
-        </button>
-        <input
-          ref={file}
-          type="file"
-          accept="image/png,image/jpeg,image/webp"
-          multiple
-          hidden
-          data-testid="upload"
-          onChange={(event) => void store(event.target.files)}
-        />
-        {shown.map((picture) => {
-          const place = picked.findIndex((p) => p.url === picture.url);
-          return (
-            <button
-              key={picture.key}
-              type="button"
-              className={classes(css.pick, place >= 0 && css.chosen)}
-              aria-pressed={place >= 0}
-              onClick={() => onPick(picture)}
-              title={picture.name}
-            >
-              <img src={picture.thumbnail} alt={picture.name} loading="lazy" />
-              {place >= 0 ? (
-                <span>
-                  <Check aria-hidden="true" />
-                </span>
-              ) : null}
-            </button>
-          );
-        })}
-        {gallery.hasNextPage ? (
-          <Button look="quiet" busy={gallery.isFetchingNextPage} onClick={() => void gallery.fetchNextPage()}>
-            More
-          </Button>
-        ) : null}
+      <div className={css.shelfFrame}>
+        <div className={css.shelf} data-testid="picker">
+          <button type="button" className={css.upload} onClick={() => file.current?.click()} disabled={busy}>
+            {busy ? <Spinner /> : <ImageUp aria-hidden="true" />}
+            Upload
+          </button>
+          <input
+            ref={file}
+            type="file"
+            accept="image/png,image/jpeg,image/webp"
+            multiple
+            hidden
+            data-testid="upload"
+            onChange={(event) => void store(event.target.files)}
+          />
+          {shown.map((picture) => {
+            const place = picked.findIndex((p) => p.url === picture.url);
+            return (
+              <button
+                key={picture.key}
+                type="button"
+                className={classes(css.pick, place >= 0 && css.chosen)}
+                aria-pressed={place >= 0}
+                onClick={() => onPick(picture)}
+                title={picture.name}
+              >
+                <img src={picture.thumbnail} alt={picture.name} loading="lazy" />
+                {place >= 0 ? (
+                  <span>
+                    <Check aria-hidden="true" />
+                  </span>
+                ) : null}
+              </button>
+            );
+          })}
+          {gallery.hasNextPage ? (
+            <Button look="quiet" busy={gallery.isFetchingNextPage} onClick={() => void gallery.fetchNextPage()}>
+              More
+            </Button>
+          ) : null}
+        </div>
       </div>
     </fieldset>
   );

@@ -91,8 +91,8 @@ export function GalleryPage() {
         <Lightbox
           id={openId}
           rows={rows}
-          onShow={(id) => go({ page: 'gallery', generationId: id })}
-          onClose={() => go({ page: 'gallery' })}
+          onShow={(id) => go({ page: 'gallery', generationId: id }, { replace: true })}
+          onClose={() => go({ page: 'gallery' }, { replace: true })}
           more={gallery.hasNextPage ? () => void gallery.fetchNextPage() : undefined}
         />
       ) : null}

@@ -55,6 +55,7 @@ export function Lightbox({ id, rows, onShow, onClose, more }: LightboxProps) {
   return (
     <dialog
       ref={dialog}
+      tabIndex={-1}
       className={css.box}
       aria-label={generation ? captionOf(generation.params) || 'Details' : 'Details'}
       onKeyDown={press}

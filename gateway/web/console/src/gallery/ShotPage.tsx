@@ -228,8 +228,8 @@ export default function ShotPage({ shotId }: { shotId: string }) {
         <Lightbox
           id={openId}
           rows={inOrder}
-          onShow={show}
-          onClose={() => go({ page: 'shot', shotId })}
+          onShow={(id) => go({ page: 'shot', shotId, generationId: id }, { replace: true })}
+          onClose={() => go({ page: 'shot', shotId }, { replace: true })}
           more={gallery.hasNextPage ? () => void gallery.fetchNextPage() : undefined}
         />
       ) : null}

@@ -13,7 +13,7 @@ import { holder } from './attempts';
 import { limits, useAttempts, useProjectTasks } from './data';
 import css from './Queue.module.css';
 import { TaskDialog } from './TaskDialog';
-import { errorOf, percentOf, phaseOf, previewOf, type Tree, treesOf } from './tree';
+import { errorOf, isIdle, percentOf, phaseOf, previewOf, type Tree, treesOf } from './tree';
 import { headline, leaseEnd, turn, type WaitKind, waits } from './waiting';
 
 const filters = [
@@ -88,7 +88,7 @@ export function QueuePage() {
         </Section>
       ) : null}
       {trees.length > 0 && filter !== 'all' && counts[filter] === 0 ? <p className={css.none}>None.</p> : null}
-      {openId ? <TaskDialog id={openId} known={tasks} onClose={() => go({ page: 'queue' })} /> : null}
+      {openId ? <TaskDialog id={openId} known={tasks} onClose={() => go({ page: 'queue' }, { replace: true })} /> : null}
     </Column>
   );
 }
@@ -216,7 +216,7 @@ function Running({ tree }: { tree: Tree }) {
         <span data-testid="percent">{percent === undefined ? '' : `${Math.round(percent)} %`}</span>
       </div>
       <p className={css.sub}>
-        <Chip tone="live">{phaseOf(tree)}</Chip>
+        <Phase tree={tree} />
         {children.length === 0 ? <Holder task={task} /> : <span>{partsOf(children)}</span>}
       </p>
       {children.length > 0 ? (
@@ -233,6 +233,11 @@ function Running({ tree }: { tree: Tree }) {
       ) : null}
     </Row>
   );
+}
+
+/** What is being done, or that nobody does it now. */
+export function Phase({ tree }: { tree: Tree }) {
+  return <Chip tone={isIdle(tree) ? 'wait' : 'live'}>{phaseOf(tree)}</Chip>;
 }
 
 function partsOf(children: readonly Task[]): string {

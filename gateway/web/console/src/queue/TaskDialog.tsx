@@ -22,8 +22,8 @@ import { Button, buttonClass, Chip, Code, CopyButton, classes, Dialog, Failure, 
 import { story } from './attempts';
 import { useAttempts } from './data';
 import css from './Queue.module.css';
-import { Holder, Retry, Why } from './QueuePage';
-import { errorOf, open, percentOf, phaseOf, previewOf } from './tree';
+import { Holder, Phase, Retry, Why } from './QueuePage';
+import { errorOf, open, percentOf, previewOf } from './tree';
 
 const tones: Record<Task['status'], Tone> = { Queued: 'wait', 'In Progress': 'live', Complete: 'good', Failed: 'bad', Cancelled: 'plain' };
 
@@ -107,7 +107,7 @@ function All({ task, family }: { task: Task; family: Task[] }) {
               <span>{percent === undefined ? '' : `${Math.round(percent)} %`}</span>
             </div>
             <p className={css.sub}>
-              <Chip tone="live">{phaseOf(tree)}</Chip>
+              <Phase tree={tree} />
               {family.length === 0 ? <Holder task={task} /> : null}
             </p>
           </div>
@@ -119,7 +119,7 @@ function All({ task, family }: { task: Task; family: Task[] }) {
           {errorOf(tree)}
         </p>
       ) : null}
-      <Attempts task={task} />
+      <Attempts task={task} parts={family.length} />
       {family.length > 0 ? (
         <section>
           <h3>Parts</h3>
@@ -145,10 +145,10 @@ function All({ task, family }: { task: Task; family: Task[] }) {
   );
 }
 
-function Attempts({ task }: { task: Task }) {
+function Attempts({ task, parts }: { task: Task; parts: number }) {
   const now = useNow();
   const attempts = useAttempts(task);
-  const steps = story(task, attempts.data ?? []);
+  const steps = story(task, attempts.data ?? [], parts);
   if (steps.length === 0) return null;
   return (
     <section>

@@ -35,6 +35,8 @@ test('another worker takes over from the one that went silent', () => {
 test('the same worker tries again', () =>
   expect(holder(task({ attempt: 2 }), [ended({ outcome: 'failed' })])).toBe('attempt 2 on local-1'));
 
+test('a travel with parts has handed them out', () => expect(story(task({}), [], 3)[0]?.text).toBe('handed out its parts'));
+
 test('what waits is nobody’s', () => expect(holder(task({ status: 'Queued', worker_id: null, claimed_at: null }), [ended({})])).toBe(''));
 
 test('an attempt that has ended is told once, even before the task is read anew', () => {

@@ -15,8 +15,8 @@ export interface Step {
 
 const tones: Record<string, Step['tone']> = { complete: 'good', failed: 'bad', expired: 'bad', lost: 'bad' };
 
-/** Who tried a task, in order: the attempts that have ended, and the one that goes on. */
-export function story(task: Task, attempts: readonly TaskAttempt[]): Step[] {
+/** Who tried a task, in order: the attempts that have ended, and the one that goes on. `parts`: of how many others it is made. */
+export function story(task: Task, attempts: readonly TaskAttempt[], parts = 0): Step[] {
   const steps = attempts.map<Step>((a) => ({
     attempt: a.attempt,
     worker: a.worker_id,
@@ -28,7 +28,9 @@ export function story(task: Task, attempts: readonly TaskAttempt[]): Step[] {
   }));
   if (task.status === 'In Progress' && task.worker_id && task.claimed_at && !steps.some((step) => step.attempt === task.attempt)) {
     const before = steps.at(-1);
-    const text = before && before.worker !== task.worker_id ? `took over from ${before.worker}` : 'is working';
+    // A travel needs no worker while its parts are made.
+    const text =
+      before && before.worker !== task.worker_id ? `took over from ${before.worker}` : parts > 0 ? 'handed out its parts' : 'is working';
     steps.push({ attempt: task.attempt, worker: task.worker_id, from: task.claimed_at, to: null, tone: 'live', text, error: null });
   }
   return steps;

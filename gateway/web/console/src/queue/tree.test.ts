@@ -50,6 +50,11 @@ describe('how far a tree is', () => {
 
   test('its phase is that of the running child', () =>
     expect(phaseOf({ task: running(), children: [task({ status: 'Complete' }), running(10, 'drawing')] })).toBe('drawing'));
+  test('where no part runs it waits for a worker', () => {
+    const done = task({ status: 'Complete' });
+    expect(phaseOf({ task: running(), children: [done, task()] })).toBe('waiting for a worker');
+    expect(phaseOf({ task: running(), children: [done] })).toBe('finishing');
+  });
   test('its picture is that of whatever runs', () =>
     expect(previewOf({ task: running(), children: [running(1, 'x', 'http://p')] })).toBe('http://p'));
 });

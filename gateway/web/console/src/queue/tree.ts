@@ -36,13 +36,23 @@ export function previewOf({ task, children }: Tree): string | undefined {
   return running.map((t) => t.progress?.preview).find(Boolean);
 }
 
+/** Whether a running tree waits for a worker: none of its parts runs, and not all are done. */
+export function isIdle({ children }: Tree): boolean {
+  return (
+    children.length > 0 &&
+    !children.some((child) => child.status === 'In Progress') &&
+    !children.every((child) => child.status === 'Complete')
+  );
+}
+
 /** What a running tree does right now, in a word or two. */
-export function phaseOf({ task, children }: Tree): string {
+export function phaseOf(tree: Tree): string {
+  const { task, children } = tree;
   if (children.length > 0) {
     const running = children.filter((child) => child.status === 'In Progress');
     const first = running[0];
     if (first) return first.task_type === 'travel_stitch' ? 'joining' : (first.progress?.phase ?? 'starting');
-    return children.every((child) => child.status === 'Complete') ? 'finishing' : 'waiting for a worker';
+    return isIdle(tree) ? 'waiting for a worker' : 'finishing';
   }
   return task.progress?.phase ?? (task.status === 'In Progress' ? 'starting' : '');
 }

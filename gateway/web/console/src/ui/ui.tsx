@@ -199,7 +199,7 @@ export function Dialog({ title, onClose, children, foot, wide, testId }: DialogP
   const dialog = useModal(onClose);
   const id = useId();
   return (
-    <dialog ref={dialog} className={classes(css.dialog, wide && css.wide)} aria-labelledby={id} data-testid={testId}>
+    <dialog ref={dialog} tabIndex={-1} className={classes(css.dialog, wide && css.wide)} aria-labelledby={id} data-testid={testId}>
       <header className={css.dialogHead}>
         <h2 id={id}>{title}</h2>
         <Button look="quiet" icon small aria-label="Close" onClick={onClose}>
@@ -223,7 +223,7 @@ export function useModal(onClose: () => void): RefObject<HTMLDialogElement | nul
     const before = document.activeElement;
     dialog.showModal();
     const forget = noteModal(dialog);
-    dialog.querySelector<HTMLElement>('[data-autofocus]')?.focus();
+    (dialog.querySelector<HTMLElement>('[data-autofocus]') ?? dialog).focus();
     const cancel = (event: Event) => {
       event.preventDefault();
       close.current();

@@ -29,6 +29,11 @@ test('another worker takes over', () => {
   expect(stages[4]?.text).toBe('Working: 42 %');
 });
 
+test('the killed worker itself may be back first', () => {
+  const stages = takeover({ ...facts, task: task({ attempt: 2 }), attempts: [lost] });
+  expect(stages[3]?.text).toBe('local-1 started again and took it up, attempt 2');
+});
+
 test('and in the end there is one generation and one charge', () => {
   const attempts = [lost, { attempt: 2, worker_id: 'local-2', outcome: 'complete' } as TaskAttempt];
   const stages = takeover({

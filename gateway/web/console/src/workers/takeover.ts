@@ -57,7 +57,11 @@ export function takeover({ killed, attempt, task, attempts, lease, tally, now }:
       : { key: 'lease', state: 'done', text: lost ? `Attempt ${attempt} ${outcome(lost.outcome)}` : `Attempt ${attempt} ended` },
     { key: 'again', state: waits ? 'todo' : task.status === 'Queued' && !taken ? 'now' : 'done', text: 'The task is queued again' },
     taken
-      ? { key: 'taken', state: 'done', text: `${successor} took over, attempt ${attempt + 1}` }
+      ? {
+          key: 'taken',
+          state: 'done',
+          text: `${successor} ${successor === killed.workerId ? 'started again and took it up' : 'took over'}, attempt ${attempt + 1}`,
+        }
       : { key: 'taken', state: task.status === 'Queued' ? 'now' : 'todo', text: 'Another worker takes over' },
     ended
       ? { key: 'done', state: 'done', text: task.status === 'Complete' ? 'The work is done' : `The task is ${task.status}` }
