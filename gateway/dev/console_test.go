@@ -262,9 +262,9 @@ func (s *story) order(t *testing.T) {
 	p.picture("13-shot")
 
 	p.do(chromedp.Focus(css(`[data-testid=timeline] [data-testid=tile]`)))
-	for _, key := range []struct{ key, says string }{{" ", "is lifted"}, {kb.ArrowRight, "is over"}, {" ", "was put to"}} {
+	for _, key := range []struct{ key, says string }{{" ", "a red apple is "}, {kb.ArrowRight, "a red apple is over the place of a rocket"}, {" ", "a red apple was put to"}} {
 		p.press(key.key)
-		p.await("that it "+key.says, fmt.Sprintf(`[...document.querySelectorAll('[aria-live]')].some(region => region.textContent.includes(%q))`, key.says))
+		p.await("the words: "+key.says, fmt.Sprintf(`[...document.querySelectorAll('[aria-live]')].some(region => region.textContent.includes(%q))`, key.says))
 	}
 	s.wantOrder(t, "a rocket", "a red apple")
 
@@ -306,7 +306,7 @@ func (p *tab) drag(from, to string) {
 	var at struct{ FromX, FromY, ToX, ToY float64 }
 	p.eval(fmt.Sprintf(`(() => {
 		const from = document.querySelector('%s').getBoundingClientRect(), to = document.querySelector('%s').getBoundingClientRect();
-		return {FromX: from.x + from.width / 2, FromY: from.y + from.height / 2, ToX: to.right - 30, ToY: to.y + to.height / 2};
+		return {FromX: from.x + from.width / 2, FromY: from.y + from.height / 2, ToX: to.x + to.width / 2, ToY: to.y + to.height / 2};
 	})()`, from, to), &at)
 	p.do(chromedp.DragAndDropXY(at.FromX, at.FromY, at.ToX, at.ToY, 20))
 }
