@@ -922,7 +922,7 @@ func TestListWorkersLooksAtNoDeadRows(t *testing.T) {
 		b.complete(task)
 	}
 	b.exec("update workers set last_heartbeat = clock_timestamp() + interval '1 minute', running = '{}'")
-	if after := b.pages("select * from list_workers()"); len(tasks) != 300 || after > before+50 {
+	if after := b.pages("select * from list_workers()"); len(tasks) != 300 || after > before+10 {
 		t.Errorf("%d pages after %d tasks, %d before", after, len(tasks), before)
 	}
 }
