@@ -922,7 +922,8 @@ func TestListWorkersLooksAtNoDeadRows(t *testing.T) {
 		b.complete(task)
 	}
 	b.exec("update workers set last_heartbeat = clock_timestamp() + interval '1 minute', running = '{}'")
-	if after := b.pages("select * from list_workers()"); len(tasks) != 300 || after > before+10 {
+	after := min(b.pages("select * from list_workers()"), b.pages("select * from list_workers()")) // a connection plans at first
+	if len(tasks) != 300 || after > before+10 {
 		t.Errorf("%d pages after %d tasks, %d before", after, len(tasks), before)
 	}
 }
