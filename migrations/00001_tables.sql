@@ -609,6 +609,16 @@ create type public.dependency_output as (
 );
 create type public.erasure as (user_id uuid, requested_at timestamptz, swept_at timestamptz);
 create type public.sweep_report as (checked integer, repaired integer, admitted integer);
+create type public.task_explanation as (
+  task_id uuid, status text, runnable boolean, reasons jsonb, queue_position bigint, expected_start timestamptz
+);
+create type public.worker_status as (
+  id text, alive boolean, last_heartbeat timestamptz, task_types text[], capabilities text[], info jsonb, running jsonb
+);
+create type darkroom.able_worker as (
+  id text, own boolean, seen timestamptz, alive boolean, usable boolean, engine jsonb, slots integer, running integer, task_types text[]
+);
+create type darkroom.tasks_before as (total bigint, own bigint, more boolean, by_type jsonb);
 create type public.audit_entry as (
   id bigint, created_at timestamptz, login text, role text, subject uuid, token_id uuid, act text, object text, target text, details jsonb
 );
@@ -626,6 +636,8 @@ drop type public.credit_account;
 drop type public.dependency_output;
 drop type public.sweep_report;
 drop type public.audit_entry;
+drop type public.task_explanation;
+drop type public.worker_status;
 drop type public.new_access_token;
 drop type public.access_token;
 drop type public.erasure;

@@ -1011,6 +1011,61 @@ grant execute on function auth.worker_id to worker;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/able_workers.sql
+-- The workers that may claim this task, by the rule of the claim: registered for its type, the owner's own or everybody's, with a token that holds.
+--
+-- seen: when it was last heard from; a claim counts. alive: see worker_alive. usable: alive, and the engine that does this type is not down. Only of those
+-- that are alive is the rest known. engine: what workers.info says of that engine, if anything. slots: how many such tasks it runs side by side; 1 unless
+-- it says otherwise. running: how many of those are taken. task_types: what it claims now, but for types whose engine is down.
+--
+-- Costs what there are workers, and running tasks; not what is queued. What a worker says of itself may be anything, and is never an error.
+create or replace function darkroom.able_workers(p_task public.tasks)
+returns setof darkroom.able_worker
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  return query
+  select w.id, w.owner_id is not null, s.seen, coalesce(a.alive, false), coalesce(a.alive and e.engine ->> 'state' is distinct from 'down', false),
+         e.engine, n.slots, n.running, y.names
+  from darkroom.worker_types v
+  join public.workers w on w.id = v.worker_id
+  cross join lateral darkroom.worker_seen(w) s (seen)
+  -- A lease is a day at most.
+  cross join lateral (select case when s.seen > clock_timestamp() - interval '1 day' then darkroom.worker_alive(w, s.seen) end as alive) a
+  left join lateral (
+    select jsonb_path_query_first(w.info, '$.engines[*] ? (@.task_types[*] == $type)', jsonb_build_object('type', v.task_type), true) as engine
+    where a.alive
+  ) e on true
+  left join lateral (
+    select least(m.worker_slots, m.engine_slots) as slots,
+           least(m.worker_slots, m.engine_slots) - least(m.worker_slots - c.everything, m.engine_slots - c.here) as running
+    from (select count(*)::integer as everything,
+                 (count(*) filter (where coalesce(e.engine -> 'task_types' ? t.task_type, true)))::integer as here
+          from darkroom.held_tasks(w) t) c
+    cross join (select
+      case when jsonb_typeof(w.info -> 'slots') = 'number' then greatest(least((w.info -> 'slots')::numeric, 10000), 0)::integer else 1 end as worker_slots,
+      case when e.engine ->> 'state' = 'probing' then 1
+           when jsonb_typeof(e.engine -> 'slots') = 'number' then greatest(least((e.engine -> 'slots')::numeric, 10000), 0)::integer else 10000 end as engine_slots) m
+    where a.alive
+  ) n on true
+  left join lateral (
+    select array_agg(o.task_type order by o.task_type) as names from darkroom.worker_types o
+    where o.worker_id = w.id and not coalesce(jsonb_path_exists(
+      w.info, '$.engines[*] ? (@.state == "down" && @.task_types[*] == $type)', jsonb_build_object('type', o.task_type), true), false)
+      and a.alive
+  ) y on true
+  where v.task_type = p_task.task_type and (w.owner_id is null or w.owner_id = p_task.owner_id)
+    and not exists (select from darkroom.access_tokens k
+                    where k.id = w.token_id and (k.revoked_at is not null or k.expires_at <= clock_timestamp()));
+end
+$$;
+comment on function darkroom.able_workers is 'The workers that may claim this task, and how they are.';
+revoke all on function darkroom.able_workers from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/account.sql
 -- The newest ledger row of an owner: the account. All fields null when nothing was ever granted.
 create or replace function darkroom.account(p_owner uuid)
@@ -1500,6 +1555,356 @@ revoke all on function darkroom.ensure_user from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/expected_wait.sql
+-- How long until the slots of these workers come to a task, when so many tasks of each type are before it: null when nothing is known of how long any of them takes.
+--
+-- A task takes as long as the median of its type among the newest 500 Complete tasks, measured from the claim that completed it; a type without history
+-- as long as the task's own type. Orchestrators take no time: they wait for their tree without a slot. Each slot that runs something is free when that time has passed
+-- since its claim, the others are free now; what is before the task is spread evenly over them.
+create or replace function darkroom.expected_wait(p_task public.tasks, p_workers darkroom.able_worker[], p_before jsonb)
+returns interval
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_wait interval;
+begin
+  with history as materialized (
+    select r.task_type, percentile_cont(0.5) within group (order by extract(epoch from r.completed_at - r.claimed_at)) as seconds
+    from (select t.task_type, t.claimed_at, t.completed_at from public.tasks t where t.status = 'Complete' order by t.created_at desc limit 500) r
+    where r.completed_at >= r.claimed_at group by r.task_type
+  ), own as materialized (
+    select (select h.seconds from history h where h.task_type = p_task.task_type) as seconds
+  ), slots as (
+    select case when coalesce(h.seconds, o.seconds) is not null  -- greatest() passes over null
+                then greatest(coalesce(h.seconds, o.seconds) - extract(epoch from clock_timestamp() - t.claimed_at), 0) end as free_in
+    from unnest(p_workers) a join public.workers w on w.id = a.id cross join lateral darkroom.held_tasks(w) t
+    cross join own o left join history h on h.task_type = t.task_type
+    union all
+    select 0 from unnest(p_workers) w cross join lateral generate_series(1, w.slots - w.running)
+  ), work as (
+    select sum(b.n::numeric * case when b.task_type = 'travel_orchestrator' then 0 else coalesce(h.seconds, o.seconds) end) as seconds,
+           bool_or(b.task_type <> 'travel_orchestrator' and coalesce(h.seconds, o.seconds) is null) as unknown
+    from jsonb_each_text(p_before) b (task_type, n) cross join own o left join history h on h.task_type = b.task_type
+  ), spread as (
+    -- The first k slots to be free have done the work by then; the least of these times is when all that come into question have.
+    select (coalesce(k.seconds, 0) + sum(s.free_in) over w) / count(*) over w as seconds, k.unknown, bool_or(s.free_in is null) over () as unsure
+    from slots s cross join work k window w as (order by s.free_in rows unbounded preceding)
+  )
+  select case when bool_or(s.unknown or s.unsure) then null else min(s.seconds) * interval '1 second' end into v_wait from spread s;
+  return v_wait;
+end
+$$;
+comment on function darkroom.expected_wait is 'How long until these workers come to a task.';
+revoke all on function darkroom.expected_wait from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/explain_ended.sql
+-- explain_task for a task that is Complete, Failed or Cancelled: its reasons.
+create or replace function darkroom.explain_ended(p_task public.tasks)
+returns jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_type public.task_types;
+  v_generation uuid;
+  v_deleted timestamptz;
+  v_error public.generation_errors;
+  v_attempt public.task_attempts;
+  v_root public.tasks;
+  v_deps jsonb;
+  v_detail jsonb;
+begin
+  select ty.* into v_type from public.task_types ty where ty.name = p_task.task_type;
+
+  if p_task.status = 'Complete' then
+    select g.id into v_generation from public.generations g where g.source_task_id = p_task.id;
+    select d.deleted_at into v_deleted from darkroom.deleted_generations d where d.task_id = p_task.id;
+    select e.* into v_error from public.generation_errors e where e.task_id = p_task.id order by e.id desc limit 1;
+    v_detail := jsonb_build_object('completed_at', p_task.completed_at, 'generation_id', v_generation);
+    return jsonb_build_array(case
+      when v_generation is not null and v_error.step = 'shot_link' then
+        darkroom.reason('shot_link_failed', format('It is complete and has its generation, which stands in no shot: %s', v_error.message),
+          v_detail || jsonb_build_object('sqlstate', v_error.sqlstate, 'error', v_error.message))
+      when v_generation is not null then darkroom.reason('complete', 'It is complete, and its generation is there.', v_detail)
+      when v_type.result_type is null then
+        darkroom.reason('complete', format('It is complete; tasks of type %s make no generation.', p_task.task_type), v_detail)
+      when v_deleted is not null then
+        darkroom.reason('generation_deleted', format('It is complete; its generation was deleted at %s.', darkroom.in_words(v_deleted)),
+          v_detail || jsonb_build_object('deleted_at', v_deleted))
+      when coalesce(btrim(p_task.output_location), '') = '' then
+        darkroom.reason('no_output', 'It is complete without an output_location; its generation is made when that is set.', v_detail)
+      when v_error.id is not null then
+        darkroom.reason('generation_failed', format('It is complete, but its generation could not be made: %s', v_error.message),
+          v_detail || jsonb_build_object('sqlstate', v_error.sqlstate, 'error', v_error.message))
+      else darkroom.reason('no_generation', 'It is complete, but its generation has not been made; repair_generations makes it.', v_detail) end);
+  end if;
+
+  -- Failed or Cancelled
+  select a.* into v_attempt from public.task_attempts a where a.task_id = p_task.id and a.attempt = p_task.attempt;
+  v_detail := jsonb_build_object('error', p_task.error_message, 'ended_at', p_task.completed_at, 'attempts', p_task.attempt,
+    'failed_attempts', p_task.failed_attempts, 'max_attempts', v_type.max_attempts, 'outcome', v_attempt.outcome, 'worker_id', v_attempt.worker_id);
+  if p_task.status = 'Failed' and v_attempt.outcome in ('failed', 'expired', 'lost') then
+    return jsonb_build_array(case
+      when v_type.max_attempts > 1 and p_task.failed_attempts >= v_type.max_attempts then
+        darkroom.reason('attempts_used_up', format('All %s attempts failed. The last error: %s', v_type.max_attempts, p_task.error_message), v_detail)
+      else darkroom.reason('failed', p_task.error_message, v_detail) end);
+  end if;
+
+  -- It did not run, or was stopped: for the sake of another one, or because somebody said so.
+  select jsonb_agg(jsonb_build_object('task_id', d.id, 'task_type', d.task_type, 'status', d.status) order by d.created_at, d.job_no) into v_deps
+  from (select t.* from public.tasks t where t.id = any (p_task.dependant_on) and t.status in ('Failed', 'Cancelled') order by t.created_at, t.job_no limit 10) d;
+  select t.* into v_root from public.tasks t where t.id = p_task.orchestrator_task_id and t.status in ('Failed', 'Cancelled');
+  return jsonb_build_array(case
+    when v_root.id is not null then
+      darkroom.reason('tree_ended', coalesce(p_task.error_message, 'Its tree ended.'), v_detail || jsonb_build_object('orchestrator_task_id', v_root.id, 'status', v_root.status))
+    when p_task.status = 'Failed' and v_deps is not null then
+      darkroom.reason('dependency_failed', coalesce(p_task.error_message, 'A task that it waits for ended.'), v_detail || jsonb_build_object('tasks', v_deps))
+    when p_task.status = 'Failed' then darkroom.reason('failed', coalesce(p_task.error_message, 'No reason was given.'), v_detail)
+    else darkroom.reason('cancelled', coalesce(p_task.error_message, 'It was cancelled.'), v_detail) end);
+end
+$$;
+comment on function darkroom.explain_ended is 'Explains a task that has ended.';
+revoke all on function darkroom.explain_ended from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/explain_queued.sql
+-- explain_task for a Queued task. What the claim asks of a task is asked here: its place in the queue, what it waits for, what its owner can pay
+-- (claim_next_tasks, the part "claim"). A test holds the two to each other.
+create or replace function darkroom.explain_queued(p_task public.tasks)
+returns public.task_explanation
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c_listed constant integer := 10;  -- so many tasks or engines are named in a detail
+  c_sets constant integer := 8;     -- so many kinds of workers are asked how many tasks come before
+  c_entries constant integer := 500; -- so many ledger entries are looked at for holds
+  v_now constant timestamptz := clock_timestamp();
+  v_place constant text := darkroom.queue_place(p_task);
+  v_route text;
+  v_max integer;
+  v_waits jsonb;
+  v_waiting bigint;
+  v_dead bigint;
+  v_account constant public.credit_ledger := darkroom.account(p_task.owner_id);
+  v_available constant numeric := coalesce(v_account.balance_after - v_account.held_after, 0);
+  v_payable constant boolean := p_task.cost = 0 or p_task.cost <= v_available;
+  v_holding bigint;
+  v_run_after timestamptz;
+  v_workers darkroom.able_worker[];
+  v_able bigint;
+  v_alive bigint;
+  v_usable bigint;
+  v_slots bigint;
+  v_free bigint;
+  v_seen timestamptz;
+  v_down jsonb;
+  v_set record;
+  v_before darkroom.tasks_before;
+  v_least darkroom.tasks_before;
+  v_attempt public.task_attempts;
+  v_reasons jsonb := '[]'::jsonb;
+  v_runnable boolean;
+  v_position bigint;
+  v_start timestamptz;
+begin
+  select ty.route, ty.max_attempts into v_route, v_max from public.task_types ty where ty.name = p_task.task_type;
+
+  -- what it waits for
+  if p_task.dependant_on is not null then
+    select count(*), count(*) filter (where d.status in ('Failed', 'Cancelled')),
+           jsonb_agg(jsonb_build_object('task_id', d.id, 'task_type', d.task_type, 'status', d.status) order by d.status, d.created_at, d.job_no)
+             filter (where d.place <= c_listed)
+    into v_waiting, v_dead, v_waits
+    from (select t.id, t.task_type, t.status, t.created_at, t.job_no,
+                 row_number() over (order by t.status in ('Failed', 'Cancelled') desc, t.status = 'In Progress' desc, t.created_at, t.job_no) as place
+          from public.tasks t where t.id = any (p_task.dependant_on) and t.status <> 'Complete') d;
+  end if;
+  v_runnable := v_place in ('ready', 'backlog') and coalesce(v_waiting, 0) = 0 and v_payable;
+
+  if v_dead > 0 then
+    v_reasons := v_reasons || darkroom.reason('dependency_failed', 'It waits for a task that has failed or was cancelled, and fails for that.',
+      jsonb_build_object('tasks', v_waits, 'count', v_waiting));
+  elsif v_waiting > 0 then
+    v_reasons := v_reasons || darkroom.reason('waits_for_tasks',
+      case v_waiting when 1 then format('It waits for a %s that is %s.', v_waits #>> '{0,task_type}', v_waits #>> '{0,status}')
+                     else format('It waits for %s tasks.', v_waiting) end,
+      jsonb_build_object('tasks', v_waits, 'count', v_waiting));
+  end if;
+
+  -- its place
+  if v_place = 'delayed' then
+    select d.run_after into v_run_after from darkroom.task_delayed d where d.task_id = p_task.id;
+    v_reasons := v_reasons || case
+      when v_run_after > v_now then darkroom.reason('retry_delayed', format('Its last attempt failed; the next one may begin at %s.', darkroom.in_words(v_run_after)),
+        jsonb_build_object('run_after', v_run_after, 'failed_attempts', p_task.failed_attempts, 'max_attempts', v_max, 'error', p_task.error_message))
+      else darkroom.reason('retry_due', 'The pause after its last attempt is over; admit_due_tasks, which runs each second, puts it in the queue.',
+        jsonb_build_object('run_after', v_run_after, 'failed_attempts', p_task.failed_attempts, 'max_attempts', v_max, 'error', p_task.error_message)) end;
+  elsif v_place = 'nowhere' and coalesce(v_dead, 0) = 0 then
+    v_reasons := v_reasons || darkroom.reason('not_filed',
+      'It stands nowhere in the queue. The commit of the transaction that made it files it; what was missed there, sweep_tasks mends within a minute.');
+  elsif v_place = 'stuck' or v_place = 'parked' and v_payable or v_place = 'deps' and coalesce(v_waiting, 0) = 0 then
+    v_reasons := v_reasons || darkroom.reason('misfiled', 'It stands in the wrong place of the queue; sweep_tasks mends that within a minute.',
+      jsonb_build_object('place', v_place));
+  end if;
+
+  -- credits
+  if not v_payable then
+    if v_account.held_after > 0 then
+      select count(*) into v_holding
+      from (select l.kind, l.task_id, l.attempt from public.credit_ledger l where l.owner_id = p_task.owner_id order by l.seq desc limit c_entries) l
+      join public.tasks t on t.id = l.task_id and t.attempt = l.attempt and t.status = 'In Progress' where l.kind = 'hold';
+    end if;
+    v_reasons := v_reasons || darkroom.reason('insufficient_credits',
+      format('It costs %s credits and %s are available: %s are missing.', trim_scale(p_task.cost), trim_scale(v_available), trim_scale(p_task.cost - v_available))
+        || case when v_holding > 0 then format(' %s are held for %s running tasks.', trim_scale(v_account.held_after), v_holding) else '' end,
+      jsonb_build_object('needs', p_task.cost, 'available', v_available, 'missing', p_task.cost - v_available,
+                         'balance', coalesce(v_account.balance_after, 0), 'held', coalesce(v_account.held_after, 0), 'held_by', coalesce(v_holding, 0)));
+  end if;
+
+  -- workers
+  select array_agg(w), count(*), count(*) filter (where w.alive), count(*) filter (where w.usable), sum(w.slots) filter (where w.usable),
+         sum(greatest(w.slots - w.running, 0)) filter (where w.usable), max(w.seen)
+  into v_workers, v_able, v_alive, v_usable, v_slots, v_free, v_seen
+  from darkroom.able_workers(p_task) w;
+  if v_able = 0 then
+    v_reasons := v_reasons || darkroom.reason('no_worker',
+      case v_route when 'any' then format('No worker takes tasks of type %s.', p_task.task_type)
+                   else format('No worker takes tasks of type %s: it needs the capability %s.', p_task.task_type, v_route) end,
+      jsonb_build_object('task_type', p_task.task_type, 'route', v_route));
+  elsif v_alive = 0 then
+    v_reasons := v_reasons || darkroom.reason('workers_silent',
+      format('No worker for tasks of type %s is alive; the last one was heard from at %s.', p_task.task_type, darkroom.in_words(v_seen)),
+      jsonb_build_object('task_type', p_task.task_type, 'route', v_route, 'workers', v_able, 'last_seen', v_seen));
+  elsif v_usable = 0 then
+    -- Why an engine is down may name hosts of others: said of one's own workers alone.
+    select jsonb_agg(jsonb_build_object('worker_id', l.id, 'name', l.engine -> 'name', 'kind', l.engine -> 'kind', 'since', l.engine -> 'since')
+                     || case when l.own then jsonb_build_object('reason', l.engine -> 'reason') else '{}' end)
+    into v_down
+    from (select w.* from unnest(v_workers) w where w.alive order by w.id limit c_listed) l;
+    v_reasons := v_reasons || darkroom.reason('engines_down', format('The engines that do tasks of type %s are down.', p_task.task_type),
+      jsonb_build_object('task_type', p_task.task_type, 'workers', v_alive, 'engines', v_down));
+  elsif v_runnable and v_free = 0 then
+    v_reasons := v_reasons || darkroom.reason('workers_busy',
+      case v_slots when 1 then 'The worker for it is busy.' else format('All %s slots for it are busy.', v_slots) end,
+      jsonb_build_object('task_type', p_task.task_type, 'workers', v_usable, 'slots', v_slots));
+  end if;
+
+  -- its turn: as the worker finds it that comes to it first
+  if v_runnable then
+    for v_set in
+      select w.own, w.task_types, array_agg(w) as workers from unnest(v_workers) w
+      where w.alive and (w.usable or v_usable = 0)
+      group by w.own, w.task_types order by w.own desc, cardinality(w.task_types), w.task_types limit c_sets
+    loop
+      v_before := darkroom.tasks_before(p_task, v_set.task_types, v_set.own);
+      if v_least is null or (v_before.more, v_before.total) < (v_least.more, v_least.total) then
+        v_least := v_before;
+      end if;
+      exit when v_least.total = 0;
+    end loop;
+    v_before := coalesce(v_least, darkroom.tasks_before(p_task, array[p_task.task_type], false));
+    v_position := case when v_before.more then 1000 else v_before.total end + 1;
+    if v_before.total > 0 then
+      v_reasons := v_reasons || darkroom.reason('behind_others',
+        case when v_before.more then 'More than 1000 tasks come before it.'
+             when v_before.total = 1 then 'One task comes before it.' else format('%s tasks come before it.', v_before.total) end,
+        jsonb_build_object('before', v_position - 1, 'of_yours', v_before.own, 'more', v_before.more, 'by_type', v_before.by_type));
+    end if;
+  end if;
+
+  -- what happened to it before
+  if p_task.attempt > 0 then
+    select a.* into v_attempt from public.task_attempts a where a.task_id = p_task.id and a.attempt = p_task.attempt;
+    v_reasons := v_reasons || darkroom.reason('queued_again',
+      format('Attempt %s ended (%s): %s', p_task.attempt, v_attempt.outcome, coalesce(v_attempt.error, 'no reason was given.')),
+      jsonb_build_object('attempt', p_task.attempt, 'outcome', v_attempt.outcome, 'error', v_attempt.error, 'worker_id', v_attempt.worker_id,
+                         'ended_at', v_attempt.ended_at, 'failed_attempts', p_task.failed_attempts, 'max_attempts', v_max));
+  end if;
+
+  -- when
+  if v_usable > 0 and v_run_after > v_now and v_payable and coalesce(v_waiting, 0) = 0 then
+    v_start := v_run_after;
+  elsif v_usable > 0 and v_runnable and not v_before.more then
+    v_start := v_now + case when v_free >= v_position then interval '0'
+      else darkroom.expected_wait(p_task, array(select w from unnest(v_workers) w where w.usable), v_before.by_type) end;
+  end if;
+  return (p_task.id, p_task.status, v_runnable, v_reasons, v_position, v_start)::public.task_explanation;
+end
+$$;
+comment on function darkroom.explain_queued is 'Explains a Queued task.';
+revoke all on function darkroom.explain_queued from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/explain_running.sql
+-- explain_task for a task In Progress: its reasons.
+create or replace function darkroom.explain_running(p_task public.tasks)
+returns jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+  v_worker public.workers;
+  v_seen timestamptz;
+  v_end timestamptz;
+  v_max integer;
+  v_last boolean;
+  v_after text;
+  v_all bigint;
+  v_done bigint;
+  v_running bigint;
+  v_detail jsonb;
+  v_reasons jsonb := '[]'::jsonb;
+begin
+  -- an orchestrator
+  select count(*), count(*) filter (where c.status = 'Complete'), count(*) filter (where c.status = 'In Progress') into v_all, v_done, v_running
+  from public.tasks c where c.orchestrator_task_id = p_task.id;
+  if v_all > 0 then
+    v_reasons := v_reasons || darkroom.reason('waits_for_children', format('It waits for the tasks of its tree: %s of %s are done.', v_done, v_all),
+      jsonb_build_object('done', v_done, 'running', v_running, 'all', v_all));
+    if darkroom.has_live_children(p_task.id) then
+      return v_reasons;
+    end if;
+  end if;
+
+  select w.* into v_worker from public.workers w where w.id = p_task.worker_id;
+  v_seen := greatest(p_task.claimed_at, v_worker.last_heartbeat);
+  v_end := darkroom.lease_end(p_task, v_worker);
+  select ty.max_attempts into v_max from public.task_types ty where ty.name = p_task.task_type;
+  v_last := p_task.failed_attempts + 1 >= v_max;
+  v_after := case when v_last then 'it fails then, as its attempts are used up' else 'it is queued again then' end;
+  v_detail := jsonb_build_object('worker_id', p_task.worker_id, 'attempt', p_task.attempt, 'claimed_at', p_task.claimed_at,
+    'last_heartbeat', v_worker.last_heartbeat, 'lease_end', v_end, 'progress', p_task.progress, 'last_attempt', v_last);
+
+  if v_end <= v_now then
+    v_reasons := v_reasons || darkroom.reason('lease_over',
+      format('Its worker %s was not heard from since %s, and its lease is over; requeue_expired_tasks, which runs every 10 s, takes it back.',
+             p_task.worker_id, darkroom.in_words(v_seen)), v_detail);
+  elsif not darkroom.worker_alive(v_worker, v_seen) then
+    v_reasons := v_reasons || darkroom.reason('worker_silent',
+      format('Its worker %s has not been heard from since %s. Its lease ends at %s; %s.', p_task.worker_id, darkroom.in_words(v_seen), darkroom.in_words(v_end), v_after), v_detail);
+  elsif p_task.id <> all (v_worker.running) and v_worker.last_heartbeat > p_task.claimed_at + interval '10 seconds' then
+    v_reasons := v_reasons || darkroom.reason('worker_dropped',
+      format('Its worker %s is alive and does not name it among what it runs. Its lease ends at %s; %s.', p_task.worker_id, darkroom.in_words(v_end), v_after), v_detail);
+  else
+    v_reasons := v_reasons || darkroom.reason('running',
+      format('Worker %s has been running it since %s%s.', p_task.worker_id, darkroom.in_words(p_task.claimed_at),
+             case when jsonb_typeof(p_task.progress -> 'percent') = 'number' then format(' (%s %%)', round((p_task.progress -> 'percent')::numeric)) else '' end), v_detail);
+  end if;
+  return v_reasons;
+end
+$$;
+comment on function darkroom.explain_running is 'Explains a running task.';
+revoke all on function darkroom.explain_running from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/file_new_task.sql
 -- Deferred trigger after insert on tasks: files the task at COMMIT, so that a long transaction of an app holds its owner's
 -- lock for milliseconds only, and a task that commits late still stands in its place. Raises TD011 (the owner has too many queued tasks).
@@ -1792,6 +2197,43 @@ revoke all on function darkroom.has_live_children from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/held_tasks.sql
+-- The tasks that a worker runs now: In Progress under it and held by its last heartbeat, or claimed about then or later. Orchestrators that wait for their tree are not
+-- among them: they hold no slot.
+-- By their ids where the worker named them, and of the rest only what is as new as the heartbeat: the index of all that it ever held may be full of dead rows
+-- while an old transaction pins them.
+create or replace function darkroom.held_tasks(p_worker public.workers)
+returns setof public.tasks
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+-- Pages that cost nothing leave tasks_in_progress the cheapest index, whatever was counted when nothing ran: by any other, each worker would read what all run.
+set random_page_cost = 0
+set seq_page_cost = 0
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+begin
+  return query
+  with beat as materialized (
+    select case when p_worker.running is null then '-infinity' else coalesce(p_worker.last_heartbeat - interval '10 seconds', '-infinity') end as since
+  ), named as materialized (
+    select n.* from unnest(p_worker.running) r (id) cross join lateral (select t.* from public.tasks t where t.id = r.id offset 0) n
+  ), held as (
+    select n.* from named n cross join beat b where n.status = 'In Progress' and n.worker_id = p_worker.id and n.claimed_at <= b.since
+    union all
+    select t.* from public.tasks t where t.status = 'In Progress' and t.worker_id = p_worker.id and t.claimed_at > (select b.since from beat b)
+  )
+  select h.* from held h
+  where not exists (select from public.tasks c where c.orchestrator_task_id = h.id and c.status in ('Queued', 'In Progress'));
+end
+$$;
+comment on function darkroom.held_tasks is 'The tasks that a worker runs now.';
+revoke all on function darkroom.held_tasks from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/holds_task.sql
 -- Whether the caller holds a task that names neither worker nor attempt, as callers without a fence mean it: it runs under one of the token's workers,
 -- or under anybody's where the caller is trusted. With p_last also when the caller held it last: it was queued again and nobody has taken
@@ -1814,6 +2256,20 @@ end
 $$;
 comment on function darkroom.holds_task is 'Whether the caller holds a task, or held it last.';
 revoke all on function darkroom.holds_task from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/in_words.sql
+-- A time as messages say it, to the second, in UTC.
+create or replace function darkroom.in_words(p_time timestamptz)
+returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select to_char(p_time at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC'
+$$;
+comment on function darkroom.in_words is 'A time as messages say it.';
+revoke all on function darkroom.in_words from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -2326,6 +2782,63 @@ revoke all on function darkroom.purge from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/queue_place.sql
+-- Where a Queued task stands in the queue: 'ready' or 'backlog' (the claim will come to it), 'parked' (its lane is out of the claim's sight, as its owner could not
+-- pay), 'deps', 'delayed'; 'stuck' (in a backlog that no window stands before) or 'nowhere', which are faults of ours.
+create or replace function darkroom.queue_place(p_task public.tasks)
+returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+declare
+  v_mark constant timestamptz := timestamptz 'epoch' + (select m.last_value from darkroom.ready_mark m) * interval '1 microsecond';
+  v_parked boolean;
+begin
+  select r.parked into v_parked from darkroom.task_ready r
+  where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p_task.owner_id, p_task.task_type, p_task.cost, p_task.created_at, p_task.job_no);
+  if found then
+    return case when v_parked then 'parked' else 'ready' end;
+  end if;
+  if exists (select from darkroom.task_backlog b
+             where (b.owner_id, b.task_type, b.cost, b.created_at, b.job_no)
+                 = (p_task.owner_id, p_task.task_type, p_task.cost, p_task.created_at, p_task.job_no)) then
+    return case
+      -- What is not parked is no older than the mark; dead rows are.
+      when exists (select from darkroom.task_ready r
+                   where r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost and not r.parked
+                     and r.created_at >= v_mark and (r.created_at, r.job_no) < (p_task.created_at, p_task.job_no)) then 'backlog'
+      when exists (select from darkroom.task_ready r
+                   where r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost and r.parked) then 'parked'
+      else 'stuck' end;
+  elsif exists (select from darkroom.task_deps d where d.task_id = p_task.id) then
+    return 'deps';
+  elsif exists (select from darkroom.task_delayed d where d.task_id = p_task.id) then
+    return 'delayed';
+  end if;
+  return 'nowhere';
+end
+$$;
+comment on function darkroom.queue_place is 'Where a Queued task stands in the queue.';
+revoke all on function darkroom.queue_place from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/reason.sql
+-- One entry of task_explanation.reasons. The codes stand in sql/README.md.
+create or replace function darkroom.reason(p_code text, p_message text, p_detail jsonb default '{}')
+returns jsonb
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_build_object('code', p_code, 'message', p_message, 'detail', p_detail)
+$$;
+comment on function darkroom.reason is 'One entry of the reasons of an explanation.';
+revoke all on function darkroom.reason from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/refill_lane.sql
 -- Fills a lane's window from its backlog after rows left it: from fewer than 8 up to 16. The caller holds the owner's lock.
 -- p_created_at, p_job_no: the youngest row that left. Everything of the lane's backlog is younger than it, and dead rows lie
@@ -2746,6 +3259,76 @@ revoke all on function darkroom.sign_in_account from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/tasks_before.sql
+-- How many tasks a claim of these types would hand out before this one: older, shown in the queue, and such as their owner can pay. Counted up to 1000;
+-- more: there are at least that many. own: of the same owner. by_type: {"type": how many}. p_own_only: as for a worker that runs its user's tasks alone.
+--
+-- Bounded for any length of the queue: it reads the older rows of the windows (task_ready) from the mark on, as the claim does, and then the backlogs of just
+-- those lanes; no other lane has an older backlog, since all of a lane's window is older than its backlog.
+create or replace function darkroom.tasks_before(p_task public.tasks, p_types text[], p_own_only boolean)
+returns darkroom.tasks_before
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+declare
+  c_most constant integer := 1000;
+  v_mark timestamptz := timestamptz 'epoch' + (select m.last_value from darkroom.ready_mark m) * interval '1 microsecond';
+  v_window darkroom.task_ready[];
+  v_before darkroom.tasks_before;
+begin
+  if p_own_only then
+    select array_agg(w.r) into v_window
+    from (select r from darkroom.task_ready r
+          where r.owner_id = p_task.owner_id and r.task_type = any (p_types) and not r.parked
+            and (r.created_at, r.job_no) < (p_task.created_at, p_task.job_no)
+          limit c_most + 1) w;
+  else
+    select array_agg(w.r) into v_window
+    from (select o.r from unnest(p_types) ty (name)
+          cross join lateral (
+            select r from darkroom.task_ready r
+            where r.task_type = ty.name and not r.parked and r.created_at >= v_mark and (r.created_at, r.job_no) < (p_task.created_at, p_task.job_no)
+            order by r.created_at, r.job_no limit c_most + 1) o
+          limit c_most + 1) w;
+  end if;
+
+  with lanes as materialized (
+    select r.owner_id, r.task_type, r.cost, count(*) as shown from unnest(v_window) r group by r.owner_id, r.task_type, r.cost
+  ), payable as materialized (
+    select l.* from lanes l
+    where l.cost = 0 or l.cost <= coalesce((select a.balance_after - a.held_after from public.credit_ledger a
+                                            where a.owner_id = l.owner_id order by a.seq desc limit 1), 0)
+  ), waiting as materialized (
+    select p.owner_id, p.task_type from payable p
+    cross join lateral (
+      select from darkroom.task_backlog b
+      where b.owner_id = p.owner_id and b.task_type = p.task_type and b.cost = p.cost
+        and (b.created_at, b.job_no) < (p_task.created_at, p_task.job_no)
+      limit c_most + 1) b
+    limit c_most + 1
+  ), counted as (
+    select p.owner_id, p.task_type, p.shown as n from payable p
+    union all select w.owner_id, w.task_type, count(*) from waiting w group by w.owner_id, w.task_type
+  ), by_type as (
+    select c.task_type, sum(c.n)::bigint as n, (coalesce(sum(c.n) filter (where c.owner_id = p_task.owner_id), 0))::bigint as own
+    from counted c group by c.task_type
+  )
+  select (coalesce(sum(b.n), 0))::bigint, (coalesce(sum(b.own), 0))::bigint, coalesce(sum(b.n), 0) > c_most, coalesce(jsonb_object_agg(b.task_type, b.n), '{}')
+  into v_before.total, v_before.own, v_before.more, v_before.by_type
+  from by_type b;
+  v_before.more := v_before.more or coalesce(cardinality(v_window), 0) > c_most;
+  return v_before;
+end
+$$;
+comment on function darkroom.tasks_before is 'How many tasks a claim would hand out before this one, up to 1000.';
+revoke all on function darkroom.tasks_before from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/tasks_of_worker.sql
 -- The tasks that a worker's token may see: those that its workers run, the trees of orchestrators among them, and what they wait for.
 -- Row security of tasks is built on it, so it must not raise. Empty without a token.
@@ -2800,6 +3383,44 @@ end
 $$;
 comment on function darkroom.unpark_lanes is 'Shows the lanes an owner can pay for to the claim again.';
 revoke all on function darkroom.unpark_lanes from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/worker_alive.sql
+-- Whether a worker that was last heard from then counts as alive. Whoever sends heartbeats sends several in a lease: half a lease of silence is too long.
+-- One that never sent any may be silent for its whole lease.
+create or replace function darkroom.worker_alive(p_worker public.workers, p_seen timestamptz)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return p_seen > clock_timestamp() - p_worker.lease_timeout / case when p_worker.last_heartbeat is null then 1 else 2 end;
+end
+$$;
+comment on function darkroom.worker_alive is 'Whether a worker counts as alive.';
+revoke all on function darkroom.worker_alive from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/worker_seen.sql
+-- When a worker was last heard from: its last heartbeat, or when it was made known; or the claim of a task that it has still, which is looked up only where the heartbeat is
+-- too old to be alive by.
+create or replace function darkroom.worker_seen(p_worker public.workers)
+returns timestamptz
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if p_worker.last_heartbeat > clock_timestamp() - p_worker.lease_timeout / 2 then
+    return p_worker.last_heartbeat;
+  end if;
+  return greatest(coalesce(p_worker.last_heartbeat, p_worker.created_at),
+    (select max(t.claimed_at) from public.tasks t where t.worker_id = p_worker.id and t.status = 'In Progress'));
+end
+$$;
+comment on function darkroom.worker_seen is 'When a worker was last heard from.';
+revoke all on function darkroom.worker_seen from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3219,11 +3840,9 @@ begin
   if max_tasks is null or max_tasks not between 1 and 1000 then
     raise exception 'Invalid params' using errcode = 'TD003', detail = 'max_tasks must be 1 to 1000.';
   end if;
-  select array_agg(ty.name order by ty.name) into v_types
-  from public.workers w left join public.task_types ty
-    on (ty.route = 'any' or ty.route = any (w.capabilities)) and (w.task_types is null or ty.name = any (w.task_types))
-      and (claim_next_tasks.task_types is null or ty.name = any (claim_next_tasks.task_types))
-  where w.id = v_worker;
+  select array_remove(array_agg(case when claim_next_tasks.task_types is null or v.task_type = any (claim_next_tasks.task_types) then v.task_type end
+                                order by v.task_type), null) into v_types
+  from darkroom.worker_types v where v.worker_id = v_worker;
   if v_types is null then
     raise exception 'Unknown worker' using errcode = 'TD022',
       detail = format('No worker "%s" is registered.', left(claim_next_tasks.worker_id, 200)), hint = 'Call register_worker first.';
@@ -3974,6 +4593,46 @@ grant execute on function public.expand_travel_orchestrator to worker, service_r
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/explain_task.sql
+-- Why a task is not running, or how it is: in reasons, [{"code", "message", "detail"}], the most important first. The codes stand in sql/README.md; match them, messages
+-- are for people and may change. Empty when a Queued task waits for nothing: it goes to the next claim.
+--
+-- runnable: a claim may hand it out when its turn comes. It is Queued and filed, what it waits for is Complete, and its owner can pay it now.
+-- queue_position: of a runnable task, its turn with the worker that comes to it first: 1 is what that worker's next claim gives. Tasks that their owners cannot pay
+-- do not count. Counted up to 1000; 1001 says: more than 1000 come before it (behind_others, more).
+-- expected_start: an estimate, see darkroom.expected_wait: now where a slot is free for it, else by how long tasks of these types took lately; of a retry the end of
+-- its pause. Null when it is not known: no worker is alive, nothing like it has run yet, something else than its turn keeps it, too many are before it.
+--
+-- It is asked what a claim asks at this moment, in one snapshot; claims that are under way count as not yet made. Reads only; bounded, however long the queue is.
+-- Raises TD021 (no such task of the caller's), TD040.
+create or replace function public.explain_task(task_id uuid)
+returns public.task_explanation
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+-- Planned for any size of the tables, as the claim.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  v_task public.tasks := public.get_task(explain_task.task_id);
+begin
+  if v_task.status = 'Queued' then
+    return darkroom.explain_queued(v_task);
+  end if;
+  return (v_task.id, v_task.status, false,
+          case v_task.status when 'In Progress' then darkroom.explain_running(v_task) else darkroom.explain_ended(v_task) end,
+          null, null)::public.task_explanation;
+end
+$$;
+comment on function public.explain_task is 'Why a task is not running, its place in the queue, and when it may start.';
+revoke all on function public.explain_task from public;
+grant execute on function public.explain_task to authenticated, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/fail_task.sql
 -- Ends a running attempt as failed, with the reason: the task is Failed, its hold released, and what waits for it or stands in its
 -- tree fails too. With retryable it is Queued again instead while attempts are left (task_types.max_attempts), after a pause that
@@ -4447,6 +5106,57 @@ grant execute on function public.list_generations to authenticated, service_role
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/list_workers.sql
+-- The workers that may run the caller's tasks, those that are alive first, at most 200: everybody's and their own; the service sees all. Who was silent for a day is
+-- left out.
+--
+-- alive: heard from within half of its lease_timeout, or the whole of it where it sends no heartbeats. task_types: all that it takes, as the claim reads it.
+-- running: [{"task_id", "task_type", "attempt", "claimed_at"}], the caller's own tasks alone, oldest first; not orchestrators, which hold no slot while their tree runs.
+-- info: of one's own workers what they say of themselves. Of everybody's: slots, busy, and of each engine name, kind, device, memory, models, types, slots and
+-- state. Not why an engine is down, nor what else a worker says: it may name hosts, files, other users' work.
+--
+-- For pages that ask every few seconds: it costs what there are workers and running tasks. Raises TD040.
+create or replace function public.list_workers()
+returns setof public.worker_status
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  c_most constant integer := 200;
+  c_public constant text[] := array['name', 'kind', 'device', 'memory_bytes', 'models', 'task_types', 'slots', 'busy', 'state', 'since'];
+  v_caller uuid := darkroom.caller_owner();
+begin
+  return query
+  with seen as materialized (
+    select w.id, darkroom.worker_alive(w, s.seen) and not exists (
+             select from darkroom.access_tokens k where k.id = w.token_id and (k.revoked_at is not null or k.expires_at <= clock_timestamp())) as alive
+    from public.workers w cross join lateral darkroom.worker_seen(w) s (seen)
+    where (v_caller is null or w.owner_id is null or w.owner_id = v_caller) and s.seen > clock_timestamp() - interval '1 day'
+    order by alive desc, s.seen desc, w.id
+    limit c_most
+  )
+  select w.id, s.alive, w.last_heartbeat,
+    array(select v.task_type from darkroom.worker_types v where v.worker_id = w.id and v.task_type is not null order by v.task_type), w.capabilities,
+    case when v_caller is null or w.owner_id is not null then w.info
+         else jsonb_strip_nulls(jsonb_build_object('slots', w.info -> 'slots', 'busy', w.info -> 'busy', 'engines', (
+           select jsonb_agg((select jsonb_object_agg(f.key, f.value) from jsonb_each(case when jsonb_typeof(e.engine) = 'object' then e.engine end) f
+                             where f.key = any (c_public)) order by e.place)
+           from jsonb_array_elements(case when jsonb_typeof(w.info -> 'engines') = 'array' then w.info -> 'engines' end) with ordinality e (engine, place)))) end,
+    coalesce((select jsonb_agg(jsonb_build_object('task_id', t.id, 'task_type', t.task_type, 'attempt', t.attempt, 'claimed_at', t.claimed_at)
+                               order by t.claimed_at, t.job_no)
+              from darkroom.held_tasks(w) t where v_caller is null or t.owner_id = v_caller), '[]')
+  from seen s join public.workers w on w.id = s.id
+  order by s.alive desc, w.id;
+end
+$$;
+comment on function public.list_workers is 'The workers that may run the caller''s tasks, and what they run of them.';
+revoke all on function public.list_workers from public;
+grant execute on function public.list_workers to authenticated, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/mark_erasure_swept.sql
 -- Notes that the files of an erased user were deleted just now, and returns the erasure. Raises TD025 (the user is not among the erased), TD041 (a
 -- worker with a token). Workers and the service may call it.
@@ -4790,6 +5500,43 @@ $$;
 comment on function public.requeue_expired_tasks is 'Queues again what is held by workers that have fallen silent.';
 revoke all on function public.requeue_expired_tasks from public;
 grant execute on function public.requeue_expired_tasks to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/retry_task.sql
+-- Makes a Failed or Cancelled task again: a new one with the same tool, type, params and dependencies, checked and priced as create_task does it now. Returns it;
+-- the old one stays as it is. With an idempotency_key a repeat returns the task that is there.
+-- Raises TD021 (no such task of the caller's), TD033 (it has not failed, it belongs to a travel's tree, or what it waits for ended badly), TD040, and what
+-- create_task raises: TD001-TD004, TD010, TD030 and, at commit, TD011. Writes what create_task writes.
+create or replace function public.retry_task(task_id uuid, idempotency_key text default null)
+returns public.tasks
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_task public.tasks := public.get_task(retry_task.task_id);
+  v_dead uuid;
+begin
+  if v_task.status not in ('Failed', 'Cancelled') then
+    raise exception 'Nothing to retry' using errcode = 'TD033', detail = format('Task %s is %s.', v_task.id, v_task.status),
+      hint = 'Only a Failed or Cancelled task can be made again.';
+  elsif v_task.orchestrator_task_id is not null then
+    raise exception 'Nothing to retry' using errcode = 'TD033', detail = format('Task %s belongs to the tree of task %s.', v_task.id, v_task.orchestrator_task_id),
+      hint = 'Retry that one: it makes the tree anew.';
+  end if;
+  select t.id into v_dead from public.tasks t where t.id = any (v_task.dependant_on) and t.status in ('Failed', 'Cancelled') limit 1;
+  if found then
+    raise exception 'Nothing to retry' using errcode = 'TD033', detail = format('It waits for task %s, which will not be complete.', v_dead),
+      hint = 'Retry that one, and create this one anew to wait for the new one.';
+  end if;
+  return public.create_task(v_task.project_id, tool_id => v_task.tool_id, task_type => v_task.task_type, params => v_task.params,
+    dependant_on => v_task.dependant_on, idempotency_key => retry_task.idempotency_key);
+end
+$$;
+comment on function public.retry_task is 'Makes a Failed or Cancelled task again, as a new one.';
+revoke all on function public.retry_task from public;
+grant execute on function public.retry_task to authenticated, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -5177,6 +5924,18 @@ grant execute on function public.update_worker_model to worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/worker_types.sql
+-- Which types of task each worker may claim: those of its routes, or of them the ones that it named. A worker that may claim none has one row without type.
+-- The claim and what explains it read this one.
+create or replace view darkroom.worker_types with (security_invoker = true) as
+select w.id as worker_id, w.owner_id, ty.name as task_type
+from public.workers w left join public.task_types ty
+  on (ty.route = 'any' or ty.route = any (w.capabilities)) and (w.task_types is null or ty.name = any (w.task_types));
+comment on view darkroom.worker_types is 'Which types of task each worker may claim.';
+grant select on darkroom.worker_types to service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/invariant_violations.sql
 -- Every row is a fault; empty when healthy. The rules are those of sql/README.md, by number. Reads everything: for tests, audits and
 -- alarms on small or copied databases, not for each minute of a large one.
@@ -5315,6 +6074,10 @@ drop view public.invariant_violations;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop view darkroom.worker_types;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function public.update_worker_model(text,text);
 -- +goose StatementEnd
 
@@ -5344,6 +6107,10 @@ drop function public.set_queue_limit(integer,uuid);
 
 -- +goose StatementBegin
 drop function public.revoke_access_token(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.retry_task(uuid,text);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -5380,6 +6147,10 @@ drop function public.orphaned_outputs(text[]);
 
 -- +goose StatementBegin
 drop function public.mark_erasure_swept(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.list_workers();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -5440,6 +6211,10 @@ drop function public.func_worker_heartbeat_with_logs(text,numeric,numeric,jsonb,
 
 -- +goose StatementBegin
 drop function public.fail_task(uuid,text,text,integer,boolean,interval);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.explain_task(uuid);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -5531,11 +6306,23 @@ drop function public.admit_due_tasks(integer);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.worker_seen(public.workers);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.worker_alive(public.workers,timestamp with time zone);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.unpark_lanes(uuid,numeric);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
 drop function darkroom.tasks_of_worker();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.tasks_before(public.tasks,text[],boolean);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -5599,6 +6386,14 @@ drop function darkroom.refill_lane(uuid,text,numeric,timestamp with time zone,bi
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.reason(text,text,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.queue_place(public.tasks);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.purge();
 -- +goose StatementEnd
 
@@ -5659,7 +6454,15 @@ drop function darkroom.insert_generation(public.tasks,text);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.in_words(timestamp with time zone);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.holds_task(public.tasks,boolean);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.held_tasks(public.workers);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -5696,6 +6499,22 @@ drop function darkroom.file_task(public.tasks);
 
 -- +goose StatementBegin
 drop function darkroom.file_new_task();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.explain_running(public.tasks);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.explain_queued(public.tasks);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.explain_ended(public.tasks);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.expected_wait(public.tasks,darkroom.able_worker[],jsonb);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -5756,6 +6575,10 @@ drop function darkroom.append_ledger(uuid,text,numeric,uuid,integer,text,text);
 
 -- +goose StatementBegin
 drop function darkroom.account(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.able_workers(public.tasks);
 -- +goose StatementEnd
 
 -- +goose StatementBegin

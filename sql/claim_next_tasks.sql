@@ -53,11 +53,9 @@ begin
   if max_tasks is null or max_tasks not between 1 and 1000 then
     raise exception 'Invalid params' using errcode = 'TD003', detail = 'max_tasks must be 1 to 1000.';
   end if;
-  select array_agg(ty.name order by ty.name) into v_types
-  from public.workers w left join public.task_types ty
-    on (ty.route = 'any' or ty.route = any (w.capabilities)) and (w.task_types is null or ty.name = any (w.task_types))
-      and (claim_next_tasks.task_types is null or ty.name = any (claim_next_tasks.task_types))
-  where w.id = v_worker;
+  select array_remove(array_agg(case when claim_next_tasks.task_types is null or v.task_type = any (claim_next_tasks.task_types) then v.task_type end
+                                order by v.task_type), null) into v_types
+  from darkroom.worker_types v where v.worker_id = v_worker;
   if v_types is null then
     raise exception 'Unknown worker' using errcode = 'TD022',
       detail = format('No worker "%s" is registered.', left(claim_next_tasks.worker_id, 200)), hint = 'Call register_worker first.';

@@ -6,6 +6,23 @@ create schema darkroom;
 grant usage on schema darkroom to service_role, worker;
 create schema public;
 grant usage on schema public to public;
+create type darkroom.able_worker as (
+  id text,
+  own boolean,
+  seen timestamp with time zone,
+  alive boolean,
+  usable boolean,
+  engine jsonb,
+  slots integer,
+  running integer,
+  task_types text[]
+);
+create type darkroom.tasks_before as (
+  total bigint,
+  own bigint,
+  more boolean,
+  by_type jsonb
+);
 create type public.access_token as (
   id uuid,
   owner_id uuid,
@@ -87,6 +104,23 @@ create type public.sweep_report as (
   checked integer,
   repaired integer,
   admitted integer
+);
+create type public.task_explanation as (
+  task_id uuid,
+  status text,
+  runnable boolean,
+  reasons jsonb,
+  queue_position bigint,
+  expected_start timestamp with time zone
+);
+create type public.worker_status as (
+  id text,
+  alive boolean,
+  last_heartbeat timestamp with time zone,
+  task_types text[],
+  capabilities text[],
+  info jsonb,
+  running jsonb
 );
 create sequence darkroom.event_bell as bigint increment 1 minvalue 1 maxvalue 2 start 1 cache 1;
 create sequence darkroom.event_slot as bigint increment 1 minvalue 0 maxvalue 7 start 0 cache 1;
@@ -495,6 +529,7 @@ comment on column darkroom.uploads.bytes is 'What is stored; null: nothing yet.'
 comment on column darkroom.uploads.cache_control is 'As the header has it; null: the gateway''s own.';
 comment on column darkroom.uploads.owner_id is 'The user whose id is the first part of the key; null where it is no id.';
 grant select on darkroom.uploads to service_role;
+grant select on darkroom.worker_types to service_role;
 create table public.credit_ledger (
   owner_id uuid not null,
   seq bigint not null,
@@ -889,6 +924,10 @@ comment on column public.workers.running is 'Tasks named in the last heartbeat; 
 comment on column public.workers.task_types is 'The only types it wants; null means every type its capabilities allow.';
 comment on column public.workers.token_id is 'The token that it calls with; null: it logs in to the database, and is trusted.';
 grant select on public.workers to authenticated, service_role, worker;
+-- view darkroom.worker_types with (security_invoker=true)
+--   worker_id text
+--   owner_id uuid
+--   task_type text
 -- view public.invariant_violations with (security_invoker=true)
 --   rule integer
 --   owner_id uuid
@@ -964,6 +1003,7 @@ grant execute on function auth.uid() to anon, authenticated, service_role, worke
 grant execute on function auth.uncounted_uploads(text[]) to authenticator;
 -- function auth.worker_id(name text) returns text sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.worker_id(text) to worker;
+-- function darkroom.able_workers(p_task public.tasks) returns SETOF darkroom.able_worker plpgsql stable set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan
 -- function darkroom.account(p_owner uuid) returns public.credit_ledger plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.append_ledger(p_owner uuid, p_kind text, p_amount numeric, p_task uuid DEFAULT NULL::uuid, p_attempt integer DEFAULT NULL::integer, p_idempotency_key text DEFAULT NULL::text, p_note text DEFAULT NULL::text) returns public.credit_ledger plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.as_uuid(p_value jsonb) returns uuid sql immutable set search_path=pg_catalog, pg_temp
@@ -979,6 +1019,10 @@ grant execute on function auth.worker_id(text) to worker;
 -- function darkroom.drop_from_queue(p_task public.tasks) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.end_attempt(p_task public.tasks, p_outcome text, p_error text DEFAULT NULL::text) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.ensure_user(p_user uuid) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.expected_wait(p_task public.tasks, p_workers darkroom.able_worker[], p_before jsonb) returns interval plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.explain_ended(p_task public.tasks) returns jsonb plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.explain_queued(p_task public.tasks) returns public.task_explanation plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.explain_running(p_task public.tasks) returns jsonb plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.file_new_task() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.file_task(p_task public.tasks) returns text plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.fill_generation() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
@@ -989,7 +1033,9 @@ grant execute on function auth.worker_id(text) to worker;
 -- function darkroom.fold_events(p_data jsonb[]) returns jsonb plpgsql immutable set search_path=pg_catalog, pg_temp
 grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.has_live_children(p_task uuid) returns boolean sql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.held_tasks(p_worker public.workers) returns SETOF public.tasks plpgsql stable set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set random_page_cost=0 set seq_page_cost=0 set enable_seqscan=off set enable_bitmapscan=off set jit=off
 -- function darkroom.holds_task(p_task public.tasks, p_last boolean) returns boolean plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.in_words(p_time timestamp with time zone) returns text sql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.insert_generation(p_task public.tasks, p_type text) returns uuid plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.known_task(p_task uuid) returns public.tasks plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.lease_end(p_task public.tasks, p_worker public.workers) returns timestamp with time zone sql stable set search_path=pg_catalog, pg_temp
@@ -1005,6 +1051,8 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.prepare_task() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.price_of(p_type public.task_types, p_params jsonb) returns numeric plpgsql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.purge() returns bigint plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.queue_place(p_task public.tasks) returns text plpgsql stable set search_path=pg_catalog, pg_temp set enable_seqscan=off set enable_bitmapscan=off
+-- function darkroom.reason(p_code text, p_message text, p_detail jsonb DEFAULT '{}'::jsonb) returns jsonb sql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.refill_lane(p_owner uuid, p_task_type text, p_cost numeric, p_created_at timestamp with time zone, p_job_no bigint, p_parked boolean) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.refuse_change() returns trigger plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.refuse_erased(p_user uuid) returns void plpgsql stable set search_path=pg_catalog, pg_temp
@@ -1020,9 +1068,12 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.rotate_events() returns boolean plpgsql volatile set search_path=pg_catalog, pg_temp set lock_timeout=200ms
 -- function darkroom.session_idle() returns interval sql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.sign_in_account(p_user uuid) returns jsonb sql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.tasks_before(p_task public.tasks, p_types text[], p_own_only boolean) returns darkroom.tasks_before plpgsql stable set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
 -- function darkroom.tasks_of_worker() returns uuid[] sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function darkroom.tasks_of_worker() to worker;
 -- function darkroom.unpark_lanes(p_owner uuid, p_available numeric) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.worker_alive(p_worker public.workers, p_seen timestamp with time zone) returns boolean plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.worker_seen(p_worker public.workers) returns timestamp with time zone plpgsql stable set search_path=pg_catalog, pg_temp
 -- function public.admit_due_tasks(max_tasks integer DEFAULT 1000) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.admit_due_tasks(integer) to service_role, worker;
 -- function public.admit_tasks(user_id uuid) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp
@@ -1065,6 +1116,8 @@ grant execute on function public.due_erasures() to service_role, worker;
 grant execute on function public.erase_user(uuid) to service_role;
 -- function public.expand_travel_orchestrator(task_id uuid, worker_id text, attempt integer) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.expand_travel_orchestrator(uuid,text,integer) to service_role, worker;
+-- function public.explain_task(task_id uuid) returns public.task_explanation plpgsql stable security definer set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
+grant execute on function public.explain_task(uuid) to authenticated, service_role;
 -- function public.fail_task(task_id uuid, error_message text, worker_id text DEFAULT NULL::text, attempt integer DEFAULT NULL::integer, retryable boolean DEFAULT false, retry_delay interval DEFAULT NULL::interval) returns public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.fail_task(uuid,text,text,integer,boolean,interval) to service_role, worker;
 -- function public.func_worker_heartbeat_with_logs(worker_id_param text, vram_total_mb_param numeric DEFAULT NULL::numeric, vram_used_mb_param numeric DEFAULT NULL::numeric, logs_param jsonb DEFAULT NULL::jsonb, status_param text DEFAULT 'active'::text) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
@@ -1095,6 +1148,8 @@ grant execute on function public.list_access_tokens(uuid) to authenticated, serv
 grant execute on function public.list_audit(text,integer,bigint) to service_role;
 -- function public.list_generations(project_id uuid, shot_id uuid DEFAULT NULL::uuid, max_rows integer DEFAULT 100, older_than timestamp with time zone DEFAULT NULL::timestamp with time zone) returns SETOF public.generations plpgsql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.list_generations(uuid,uuid,integer,timestamp with time zone) to authenticated, service_role;
+-- function public.list_workers() returns SETOF public.worker_status plpgsql stable security definer set search_path=pg_catalog, pg_temp set jit=off
+grant execute on function public.list_workers() to authenticated, service_role;
 -- function public.mark_erasure_swept(user_id uuid) returns public.erasure plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.mark_erasure_swept(uuid) to service_role, worker;
 -- function public.orphaned_outputs(folders text[]) returns text[] plpgsql stable security definer set search_path=pg_catalog, pg_temp
@@ -1113,6 +1168,8 @@ grant execute on function public.repair_generations(uuid,integer) to service_rol
 grant execute on function public.report_progress(uuid,text,integer,jsonb) to service_role, worker;
 -- function public.requeue_expired_tasks(max_tasks integer DEFAULT 1000) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.requeue_expired_tasks(integer) to service_role, worker;
+-- function public.retry_task(task_id uuid, idempotency_key text DEFAULT NULL::text) returns public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.retry_task(uuid,text) to authenticated, service_role;
 -- function public.revoke_access_token(token_id uuid) returns public.access_token plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.revoke_access_token(uuid) to authenticated, service_role;
 -- function public.set_queue_limit(max_queued integer DEFAULT NULL::integer, user_id uuid DEFAULT NULL::uuid) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp

@@ -64,6 +64,11 @@ func (db *DB) RegisterWorker(ctx context.Context, r Registration) (Worker, error
 	return rowOf[Worker](ctx, db, callRegisterWorker, r.WorkerID, r.Capabilities, r.TaskTypes, orNull(r.LeaseTimeout), jsonOrNull(r.Info), r.IfUnknown)
 }
 
+// ListWorkers lists the workers that may run the caller's tasks, those that are alive first.
+func (db *DB) ListWorkers(ctx context.Context) ([]WorkerStatus, error) {
+	return rowsOf[WorkerStatus](ctx, db, callListWorkers)
+}
+
 // ClaimNextTask hands the worker the oldest task it may run; false when there is none. Errors: ErrUnknownWorker, ErrIsolation.
 func (db *DB) ClaimNextTask(ctx context.Context, workerID string) (Task, bool, error) {
 	list, err := rowsOf[Task](ctx, db, callClaimNextTask, workerID)
