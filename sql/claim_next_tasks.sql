@@ -31,6 +31,7 @@ declare
   -- that many keep a batch in exact order.
   c_round constant integer := 8;
   v_types text[];
+  v_one public.tasks;
   v_want integer;
   v_total integer := 0;
   v_mark timestamptz;
@@ -45,22 +46,16 @@ declare
   v_lane darkroom.task_ready;
 begin
   -- guard
-  if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception 'Wrong transaction isolation' using errcode = 'TD050',
-      detail = format('This transaction is %s; a claim needs read committed.', current_setting('transaction_isolation')),
-      hint = 'Call it in a transaction of its own, with the default isolation.';
-  end if;
   if max_tasks is null or max_tasks not between 1 and 1000 then
     raise exception 'Invalid params' using errcode = 'TD003', detail = 'max_tasks must be 1 to 1000.';
   end if;
-  select array_agg(ty.name order by ty.name) into v_types
-  from public.workers w left join public.task_types ty
-    on (ty.route = 'any' or ty.route = any (w.capabilities)) and (w.task_types is null or ty.name = any (w.task_types))
-      and (claim_next_tasks.task_types is null or ty.name = any (claim_next_tasks.task_types))
-  where w.id = v_worker;
-  if v_types is null then
-    raise exception 'Unknown worker' using errcode = 'TD022',
-      detail = format('No worker "%s" is registered.', left(claim_next_tasks.worker_id, 200)), hint = 'Call register_worker first.';
+  v_types := darkroom.wanted_types(v_worker, claim_next_tasks.worker_id, claim_next_tasks.task_types);
+  if max_tasks = 1 then
+    v_one := darkroom.claim_one(v_worker, v_owner_only, v_types);
+    if v_one.id is not null then
+      return next v_one;
+    end if;
+    return;
   end if;
 
   loop
