@@ -27,9 +27,9 @@ as $$
 declare
   v_owner_only uuid := darkroom.caller_owner();
   v_worker text := darkroom.caller_worker(claim_next_tasks.worker_id);
-  -- While a lane has a backlog, its window holds 8 rows or more (refill_lane): so the oldest 8 tasks stand in ready, and rounds of
-  -- that many keep a batch in exact order.
-  c_round constant integer := 8;
+  -- While a lane has a backlog, its window holds 8 rows or more (refill_lane): a round that ends with the eighth of a lane is in exact order.
+  c_lane constant integer := 8;
+  c_round constant integer := 100;
   v_types text[];
   v_one public.tasks;
   v_want integer;
@@ -92,6 +92,15 @@ begin
           from (select f as r from unnest(v_picked || v_found) f order by f.created_at, f.job_no limit v_want) m;
         end if;
       end loop;
+    end if;
+
+    if cardinality(v_picked) > c_lane then
+      select array_agg(c.r order by c.place) into v_picked
+      from (select n.r, n.place, max(n.nth) over (order by n.place rows between unbounded preceding and 1 preceding) as before
+            from (select p as r, row_number() over (order by p.created_at, p.job_no) as place,
+                    row_number() over (partition by p.owner_id, p.task_type, p.cost order by p.created_at, p.job_no) as nth
+                  from unnest(v_picked) p) n) c
+      where coalesce(c.before, 0) < c_lane;
     end if;
 
     if cardinality(v_picked) = 0 then

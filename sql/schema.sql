@@ -1049,7 +1049,7 @@ grant execute on function public.claim_next_task(text) to service_role, worker;
 grant execute on function public.claim_next_tasks(text,integer,text[]) to service_role, worker;
 -- function public.complete_task(task_id uuid, output_location text, worker_id text DEFAULT NULL::text, attempt integer DEFAULT NULL::integer, metadata jsonb DEFAULT '{}'::jsonb, thumbnail_url text DEFAULT NULL::text) returns public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
 grant execute on function public.complete_task(uuid,text,text,integer,jsonb,text) to service_role, worker;
--- function public.complete_tasks(worker_id text, completions public.completion[]) returns SETOF public.completion_result plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+-- function public.complete_tasks(worker_id text, completions public.completion[]) returns SETOF public.completion_result plpgsql volatile security definer set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
 grant execute on function public.complete_tasks(text,public.completion[]) to service_role, worker;
 -- function public.create_access_token(scope text, label text DEFAULT ''::text, expires_in interval DEFAULT NULL::interval, user_id uuid DEFAULT NULL::uuid) returns public.new_access_token plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.create_access_token(text,text,interval,uuid) to authenticated, service_role;
