@@ -1244,6 +1244,7 @@ declare
   c_max_bytes constant integer := 1048576;
   c_max_depth constant integer := 32;
   c_max_values constant integer := 10000;
+  v_bytes integer := octet_length(p_params::text);
   v_path text;
   v_found jsonb;
 begin
@@ -1251,18 +1252,18 @@ begin
     raise exception 'Missing required fields' using errcode = 'TD001',
       detail = 'params (input) must be a JSON object.', hint = 'Send {} if there is nothing to say.';
   end if;
-  if octet_length(p_params::text) > c_max_bytes then
+  if v_bytes > c_max_bytes then
     raise exception 'Params too large' using errcode = 'TD004',
       detail = format('params may be up to %s bytes as text.', c_max_bytes), hint = 'Upload large inputs and send their location.';
   end if;
-  -- $.**{n} is what lies n levels down; nothing may lie deeper than the limit.
-  if jsonb_path_exists(p_params, '$.**{33}') then
+  -- $.**{n} is what lies n levels down; nothing may lie deeper than the limit. Each level takes two bytes at least.
+  if v_bytes > 2 * c_max_depth and jsonb_path_exists(p_params, '$.**{33}') then
     raise exception 'Params too large' using errcode = 'TD004',
       detail = format('params may be nested up to %s levels.', c_max_depth), hint = 'Flatten the structure.';
   end if;
 
   -- Counted only where the text is long enough to hold so many.
-  if octet_length(p_params::text) > 2 * c_max_values and (select count(*) from jsonb_path_query(p_params, '$.**')) > c_max_values then
+  if v_bytes > 2 * c_max_values and (select count(*) from jsonb_path_query(p_params, '$.**')) > c_max_values then
     raise exception 'Params too large' using errcode = 'TD004',
       detail = format('params may hold up to %s values.', c_max_values), hint = 'Upload large inputs and send their location.';
   end if;
@@ -2366,10 +2367,10 @@ begin
   -- The orchestrator's price covers its tree.
   new.cost := case when new.orchestrator_task_id is null then darkroom.price_of(v_type, new.params) else 0 end;
   if new.cost > 0 then
-    select coalesce(max(a.balance_after - a.held_after), 0) into v_available from darkroom.account(new.owner_id) a;
-    if v_available < new.cost then
+    select l.balance_after - l.held_after into v_available from public.credit_ledger l where l.owner_id = new.owner_id order by l.seq desc limit 1;
+    if coalesce(v_available, 0) < new.cost then
       raise exception 'Insufficient credits' using errcode = 'TD010',
-        detail = format('The task costs %s credits and %s are available.', new.cost, v_available), hint = 'Add credits, then try again.';
+        detail = format('The task costs %s credits and %s are available.', new.cost, coalesce(v_available, 0)), hint = 'Add credits, then try again.';
     end if;
   end if;
 
