@@ -96,7 +96,7 @@ func isSnapshot(text string) bool {
 	if parts[2] == "" {
 		return true
 	}
-	for _, number := range strings.SplitSeq(parts[2], ",") {
+	for number := range strings.SplitSeq(parts[2], ",") {
 		n, err := strconv.ParseUint(number, 10, 64)
 		if err != nil || n < low || n >= high {
 			return false
