@@ -32,7 +32,8 @@ test: ## Run all tests on a temporary PostgreSQL, with the race detector where t
 .PHONY: bench
 bench: ## Measure claim and complete beside what this machine's disk allows, the engines, and what HTTP adds
 	@go run ./sql/bench
-	@go test -run '^$$' -bench . -benchtime 10x ./workerd ./workerd/engine/native ./workerd/engine/exec
+	@go test -run '^$$' -bench . -benchtime 10x ./workerd ./workerd/media ./workerd/engine/native ./workerd/engine/exec \
+		./workerd/engine/comfyui ./workerd/engine/cog ./workerd/openaiserver
 	@go test -run '^$$' -bench Overhead -benchtime 2000x ./gateway/rest
 
 .PHONY: lint

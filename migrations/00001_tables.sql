@@ -245,7 +245,7 @@ comment on column public.tasks.orchestrator_task_id is 'The travel_orchestrator 
 comment on column public.tasks.attempt is 'The fence: grows with each claim. What carries an older one changes nothing.';
 comment on column public.tasks.failed_attempts is 'Attempts that failed or were lost; capped by task_types.max_attempts.';
 comment on column public.tasks.run_after is 'A retry waits until then.';
-comment on column public.tasks.progress is '{"percent","value","max","phase"} as last reported by the attempt.';
+comment on column public.tasks.progress is '{"percent","value","max","phase","preview"} as last reported by the attempt.';
 
 -- Named in the spec. Serves the debug checklist, the sweep and counts; claiming reads darkroom.task_ready.
 create index tasks_by_status_created on public.tasks (status, created_at);

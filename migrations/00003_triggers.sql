@@ -1,9 +1,11 @@
 -- +goose Up
 -- The triggers. Their functions stand in sql/.
 
--- A new task is checked before it is stored, and filed in the queue when its transaction commits.
+-- A new task is checked before it is stored, and filed in the queue when its transaction commits. One that does not run shows no preview.
 create trigger prepare_task before insert on public.tasks
   for each row execute function darkroom.prepare_task();
+create trigger forget_preview before update on public.tasks
+  for each row when (new.status <> 'In Progress' and new.progress -> 'preview' is not null) execute function darkroom.forget_preview();
 create constraint trigger file_new_task after insert on public.tasks deferrable initially deferred
   for each row execute function darkroom.file_new_task();
 
@@ -85,5 +87,6 @@ drop trigger fill_shot_generation on public.shot_generations;
 drop trigger fill_generation on public.generations;
 drop trigger broadcast_task_status_update on public.tasks;
 drop trigger create_generation_on_task_complete on public.tasks;
+drop trigger forget_preview on public.tasks;
 drop trigger file_new_task on public.tasks;
 drop trigger prepare_task on public.tasks;

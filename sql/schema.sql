@@ -820,6 +820,7 @@ CREATE INDEX tasks_without_generation ON public.tasks USING btree (task_type, co
 CREATE TRIGGER broadcast_task_status_update AFTER INSERT OR DELETE OR UPDATE ON public.tasks FOR EACH ROW EXECUTE FUNCTION public.broadcast_task_status_update();
 CREATE TRIGGER create_generation_on_task_complete BEFORE UPDATE ON public.tasks FOR EACH ROW WHEN (((new.status = 'Complete'::text) AND (NOT new.generation_created))) EXECUTE FUNCTION public.create_generation_on_task_complete();
 CREATE CONSTRAINT TRIGGER file_new_task AFTER INSERT ON public.tasks DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION darkroom.file_new_task();
+CREATE TRIGGER forget_preview BEFORE UPDATE ON public.tasks FOR EACH ROW WHEN (((new.status <> 'In Progress'::text) AND ((new.progress -> 'preview'::text) IS NOT NULL))) EXECUTE FUNCTION darkroom.forget_preview();
 CREATE TRIGGER prepare_task BEFORE INSERT ON public.tasks FOR EACH ROW EXECUTE FUNCTION darkroom.prepare_task();
 alter table public.tasks enable row level security, force row level security;
 create policy held on public.tasks as permissive for select to worker using (id = ANY (ARRAY( SELECT unnest(darkroom.tasks_of_worker()) AS unnest)));
@@ -835,7 +836,7 @@ comment on column public.tasks.failed_attempts is 'Attempts that failed or were 
 comment on column public.tasks.job_no is 'Order of creation; breaks ties of created_at. workerd gives it to River negated.';
 comment on column public.tasks.orchestrator_task_id is 'The travel_orchestrator whose tree this task belongs to; its cost covers the tree.';
 comment on column public.tasks.owner_id is 'Owner of the project, copied here: every lock and ledger entry of a task is by owner.';
-comment on column public.tasks.progress is '{"percent","value","max","phase"} as last reported by the attempt.';
+comment on column public.tasks.progress is '{"percent","value","max","phase","preview"} as last reported by the attempt.';
 comment on column public.tasks.run_after is 'A retry waits until then.';
 grant insert (cost) on public.tasks to authenticated;
 grant insert (cost) on public.tasks to service_role;
@@ -1034,6 +1035,7 @@ grant execute on function auth.worker_id(text) to worker;
 -- function darkroom.finish_orchestrator(p_child public.tasks) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.fold_events(p_data jsonb[]) returns jsonb plpgsql immutable set search_path=pg_catalog, pg_temp
 grant execute on function darkroom.fold_events(jsonb[]) to service_role;
+-- function darkroom.forget_preview() returns trigger plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.has_live_children(p_task uuid) returns boolean sql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.held_tasks(p_worker public.workers) returns SETOF public.tasks plpgsql stable set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set random_page_cost=0 set seq_page_cost=0 set enable_seqscan=off set enable_bitmapscan=off set jit=off
 -- function darkroom.holds_task(p_task public.tasks, p_last boolean) returns boolean plpgsql stable set search_path=pg_catalog, pg_temp

@@ -100,7 +100,7 @@ func (db *DB) HeartbeatWorker(ctx context.Context, workerID string, running []Ru
 	return rowsOf[Verdict](ctx, db, callHeartbeatWorker, workerID, list, jsonOrNull(info))
 }
 
-// ReportProgress writes how far the attempt is: a JSON object {"percent", "value", "max", "phase"}.
+// ReportProgress writes how far the attempt is: a JSON object {"percent", "value", "max", "phase", "preview"}.
 // Errors: ErrInvalidParams, ErrTaskNotFound, ErrLeaseLost, ErrTaskEnded.
 func (db *DB) ReportProgress(ctx context.Context, h Hold, progress json.RawMessage) error {
 	_, err := valueOf[*string](ctx, db, callReportProgress, h.TaskID, h.WorkerID, h.Attempt, jsonOrNull(progress))
