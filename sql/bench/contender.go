@@ -54,7 +54,7 @@ func (c *contender) ensure(ctx context.Context, seconds float64, batch int) erro
 			rate = 40_000
 		}
 	}
-	need := int64(rate*(seconds+0.5)) + 2000
+	need := int64(rate*(seconds+0.2)) + 1000
 	if left := c.filled + c.created - c.done; left < need {
 		return c.add(ctx, int(need-left))
 	}

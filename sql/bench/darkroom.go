@@ -63,7 +63,7 @@ func (e *env) newDarkroom(ctx context.Context, name string, owners int, noop boo
 	if _, err := d.db.SetQueueLimit(ctx, uuid.Nil, taskdb.NoQueueLimit); err != nil {
 		return nil, err
 	}
-	d.contender.work = func(ctx context.Context, conns, batch int) (session, error) {
+	d.work = func(ctx context.Context, conns, batch int) (session, error) {
 		return d.spin(ctx, conns, func(ctx context.Context, db *taskdb.DB, conn int) (int, error) {
 			if batch == 1 {
 				return claimAndComplete(ctx, db, workerID(conn))
@@ -136,7 +136,7 @@ func (d *darkroom) creating(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.contender.create = func(ctx context.Context, conns, batch int) (session, error) {
+	d.create = func(ctx context.Context, conns, batch int) (session, error) {
 		return spin(ctx, d.url, conns, func(ctx context.Context, pool *pgxpool.Pool, conn int) (int, error) {
 			db := taskdb.New(pool)
 			if batch == 1 {

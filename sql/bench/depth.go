@@ -134,7 +134,7 @@ func depth(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	ours.contender.work = func(ctx context.Context, conns, _ int) (session, error) {
+	ours.work = func(ctx context.Context, conns, _ int) (session, error) {
 		return ours.spin(ctx, conns, func(ctx context.Context, db *taskdb.DB, conn int) (int, error) {
 			n, err := claimAndComplete(ctx, db, workerID(conn))
 			if err == nil && n == 1 {
@@ -143,10 +143,10 @@ func depth(ctx context.Context, e *env) error {
 			return n, err
 		})
 	}
-	ours.contender.fill = nil // not by the round
+	ours.fill = nil // not by the round
 
 	var rows [][]string
-	plot := chart{name: "depth", title: "At depth", unit: "ms a claim, p50 and p99, with its commit"}
+	plot := chart{name: "depth", title: "At depth", unit: "ms a claim, p50 and p99, with its commit", together: true}
 	var first, last float64
 	at := 0
 	for _, depth := range []int{1_000, 100_000, 1_000_000, 5_000_000} {
@@ -167,7 +167,7 @@ func depth(ctx context.Context, e *env) error {
 			return fmt.Errorf("checkpoint: %w", err)
 		}
 		loading := time.Since(began)
-		claims, err := ours.claims(ctx, 1000, true)
+		claims, err := ours.claims(ctx, e.opts.rows(1000), true)
 		if err != nil {
 			return err
 		}
@@ -202,6 +202,6 @@ func depth(ctx context.Context, e *env) error {
 		"Tasks/s: claim + complete + create, 8 connections, so that the depth stays.",
 		[]string{"queued", "buffers a claim", "p99", "ms in the server", "p99", "ms with commit", "p99", "tasks/s", "lowest to highest", "÷ limit", "loaded in s"}, rows)
 	e.report.plot(plot)
-	e.report.target("depth/p99", last/first, fmt.Sprintf("%s queued", grouped(int64(at))))
+	e.report.target("depth/p99", last/first, grouped(int64(at))+" queued")
 	return e.finish(ctx, limit, ours.contender)
 }

@@ -30,9 +30,9 @@ func notify(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	work := on.contender.work
+	work := on.work
 	rings := 0
-	on.contender.work = func(ctx context.Context, conns, batch int) (session, error) {
+	on.work = func(ctx context.Context, conns, batch int) (session, error) {
 		s, err := work(ctx, conns, batch)
 		if err != nil {
 			return nil, err
@@ -63,7 +63,7 @@ func notify(ctx context.Context, e *env) error {
 		if err != nil {
 			return err
 		}
-		e.report.table(fmt.Sprintf("NOTIFY, %s", connections(conns)), fmt.Sprintf("The listener looked %d times so far.", rings), rateHead, rateRows(list, got, limit))
+		e.report.table("NOTIFY, "+connections(conns), fmt.Sprintf("The listener looked %d times so far.", rings), rateHead, rateRows(list, got, limit))
 		if conns == 32 {
 			e.report.target("notify/rate", got[on.contender].rate()/got[off.contender].rate(), "")
 		}
@@ -158,7 +158,7 @@ func broke(ctx context.Context, e *env) error {
 	var rows [][]string
 	var plot chart
 	measureAll := func(label string) (buffers float64, err error) {
-		claims, err := ours.claims(ctx, 200, false)
+		claims, err := ours.claims(ctx, e.opts.rows(200), false)
 		if err != nil {
 			return 0, err
 		}
@@ -201,9 +201,10 @@ func broke(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	e.report.table("Behind a broke owner, 8 connections", "Claim: of claim_next_task alone, by EXPLAIN BUFFERS of 200. The other queues know no credits.",
+	e.report.table("Behind a broke owner, 8 connections", "Claim: of claim_next_task alone, by EXPLAIN BUFFERS. The other queues know no credits.",
 		[]string{"", "", "tasks/s", "lowest to highest", "buffers a task", "CPU µs a task", "buffers a claim", "p99"}, rows)
 	plot.name, plot.title, plot.unit = "broke", "Behind a broke owner's older tasks", "tasks a second, 8 connections"
+	plot.together = true
 	e.report.plot(plot)
 	e.report.target("broke/buffers", after/before, "")
 	return e.finish(ctx, list...)
@@ -267,4 +268,3 @@ func churn(ctx context.Context, c *contender, n int) (int64, error) {
 	}
 	return total, nil
 }
-

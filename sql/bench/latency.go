@@ -44,7 +44,7 @@ func latencies(ctx context.Context, n int, started <-chan time.Time, create func
 func latency(ctx context.Context, e *env) error {
 	n := e.opts.rows(200)
 	var rows [][]string
-	plot := chart{name: "latency", title: "From creation to the start of the work, idle", unit: "ms from the answer, p50 and p99"}
+	plot := chart{name: "latency", title: "From creation to the start of the work, idle", unit: "ms from the answer, p50 and p99", together: true}
 	note := func(name string, fromAnswer, fromCall []float64) {
 		p50, p99 := percentile(fromAnswer, 50), percentile(fromAnswer, 99)
 		rows = append(rows, []string{name, number(p50), number(p99), number(percentile(fromCall, 50)), number(percentile(fromCall, 99))})
@@ -137,4 +137,3 @@ func (e *env) ourLatency(ctx context.Context, n int) (fromAnswer, fromCall []flo
 	}
 	return fromAnswer, fromCall, e.finish(ctx, d.contender)
 }
-

@@ -69,8 +69,8 @@ func (l load) statements(taskType string) []statement {
 		{"insert into users (id) select owner_id from loaded", nil},
 		{"insert into projects (id, owner_id) select project_id, owner_id from loaded", nil},
 		{"insert into shots (id, project_id) select shot_id, project_id from loaded", nil},
-		{`insert into credit_ledger (owner_id, seq, kind, amount, balance_after, held_after)
-			select owner_id, 1, 'grant', credits, credits, 0 from loaded where credits > 0`, nil},
+		{`insert into credit_ledger (owner_id, seq, kind, amount, held_after, balance_after)
+			select owner_id, 1, 'grant', credits, 0, credits from loaded where credits > 0`, nil},
 	}
 	if l.finished > 0 {
 		list = append(list, statement{`with done as (
@@ -94,9 +94,11 @@ func (l load) statements(taskType string) []statement {
 			select l.owner_id, l.project_id, l.shot_id, k, gen_random_uuid() as id, nextval(pg_get_serial_sequence('tasks', 'job_no')) as job_no,
 			  now() - $2 * interval '1 s' - (1 - (k - l.i::numeric / $3) / $1) * interval '1 hour' as created_at
 			from generate_series(1, $1::integer) k, loaded l order by k, l.i`, []any{l.perOwner, l.age, l.owners + 1}},
-		statement{`insert into tasks (id, job_no, owner_id, project_id, task_type, params, cost, created_at, updated_at) overriding system value
+		statement{
+			`insert into tasks (id, job_no, owner_id, project_id, task_type, params, cost, created_at, updated_at) overriding system value
 			select id, job_no, owner_id, project_id, $1, $2::jsonb || jsonb_build_object('shot_id', shot_id), $3, created_at, created_at from queued`,
-			[]any{taskType, payload, cost}},
+			[]any{taskType, payload, cost},
+		},
 		// An owner's window of the oldest 16, and the rest. What cannot be paid for is parked when a claim finds it.
 		statement{`insert into darkroom.task_ready (owner_id, task_type, cost, created_at, job_no, task_id)
 			select owner_id, $1, $2, created_at, job_no, id from queued where k <= 16`, []any{taskType, cost}},

@@ -30,7 +30,7 @@ func (e *env) machine(ctx context.Context) []string {
 		commit = "commit " + strings.TrimSpace(string(out))
 	}
 	return append(lines, fmt.Sprintf("Darkroom at %s, %s; %d rounds of %s each, in turns; scale %g", commit, runtime.Version(), e.opts.rounds, e.opts.round, e.opts.scale),
-		fmt.Sprintf("Load of the machine when it began: %s", load1()))
+		"Load of the machine when it began: "+load1())
 }
 
 func fileField(name, field string) string {

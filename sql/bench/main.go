@@ -38,7 +38,7 @@ type options struct {
 }
 
 // rows is a number of rows at this scale.
-func (o options) rows(n int) int { return max(int(float64(n)*o.scale), min(n, 100)) }
+func (o options) rows(n int) int { return max(int(float64(n)*o.scale), min(n, 20)) }
 
 func main() {
 	only := flag.String("only", "", "measure only these scenarios, such as one,pinned")

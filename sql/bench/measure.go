@@ -57,9 +57,10 @@ func (e *env) snap(ctx context.Context, c *contender, s session) (snapshot, erro
 
 // observe lets a session warm up, and measures it for a round.
 func (e *env) observe(ctx context.Context, c *contender, s session, round time.Duration) (sample, error) {
-	if err := pause(ctx, round/4+100*time.Millisecond); err != nil {
+	if err := pause(ctx, round/4+min(round, 100*time.Millisecond)); err != nil {
 		return sample{}, err
 	}
+	awaitRows(ctx, s)
 	before, err := e.snap(ctx, c, s)
 	if err != nil {
 		return sample{}, err
@@ -67,6 +68,7 @@ func (e *env) observe(ctx context.Context, c *contender, s session, round time.D
 	if err := pause(ctx, round); err != nil {
 		return sample{}, err
 	}
+	awaitRows(ctx, s)
 	after, err := e.snap(ctx, c, s)
 	if err != nil {
 		return sample{}, err
@@ -79,6 +81,19 @@ func (e *env) observe(ctx context.Context, c *contender, s session, round time.D
 		out.cpu += cpu - before.cpu[pid]
 	}
 	return out, nil
+}
+
+// awaitRows waits until a session of ours finishes the next operation, so that a round begins and ends with one: large batches are seconds apart.
+func awaitRows(ctx context.Context, s session) {
+	counter, ok := s.(*spinner)
+	if !ok {
+		return
+	}
+	for rows, began := counter.rows.Load(), time.Now(); counter.rows.Load() == rows && time.Since(began) < 5*time.Second; {
+		if pause(ctx, 100*time.Microsecond) != nil {
+			return
+		}
+	}
 }
 
 // round measures a contender once, at claiming and completing.
@@ -138,10 +153,16 @@ type figures struct{ samples []sample }
 
 func (f *figures) of(figure func(sample) float64) float64 { return median(each(f.samples, figure)) }
 
-func (f *figures) rate() float64       { return f.of(sample.perSecond) }
-func (f *figures) buffers() float64    { return f.of(func(s sample) float64 { return s.buffers / s.rows }) }
-func (f *figures) wal() float64        { return f.of(func(s sample) float64 { return s.wal / s.rows }) }
-func (f *figures) statements() float64 { return f.of(func(s sample) float64 { return s.statements / s.rows }) }
+func (f *figures) rate() float64 { return f.of(sample.perSecond) }
+func (f *figures) buffers() float64 {
+	return f.of(func(s sample) float64 { return s.buffers / s.rows })
+}
+
+func (f *figures) wal() float64 { return f.of(func(s sample) float64 { return s.wal / s.rows }) }
+
+func (f *figures) statements() float64 {
+	return f.of(func(s sample) float64 { return s.statements / s.rows })
+}
 
 // cpu is backend time a row, in microseconds.
 func (f *figures) cpu() float64 {

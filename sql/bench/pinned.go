@@ -69,7 +69,7 @@ func pinned(ctx context.Context, e *env) error {
 		fmt.Sprintf("÷: the limit's own change taken out. Churned in large batches over 4 connections, within %s each.", churnLimit),
 		[]string{"", "churned", "tasks/s before", "after", "÷", "buffers a task before", "after", "÷", "CPU µs before", "after"}, rows)
 	e.report.plot(plot)
-	e.report.target("pinned/rate", after[full].rate()/before[full].rate()/drift, fmt.Sprintf("%s churned", grouped(got[full])))
+	e.report.target("pinned/rate", after[full].rate()/before[full].rate()/drift, grouped(got[full])+" churned")
 	e.report.target("pinned/buffers", after[full].buffers()/before[full].buffers(), "")
 	return e.finish(ctx, list...)
 }

@@ -99,7 +99,7 @@ func riverWork(ctx context.Context, pool *pgxpool.Pool, client string, batch int
 		done.State = append(done.State, rivertype.JobStateCompleted)
 	}
 	jobs, err := exec.JobSetStateIfRunningMany(ctx, done)
-	return len(jobs), err //nolint:wrapcheck // the caller names River
+	return len(jobs), err
 }
 
 // riverCreate inserts as an app does: one by one, or many with its fast form.
@@ -146,5 +146,3 @@ func (e *env) riverLatency(ctx context.Context, n int) (fromAnswer, fromCall []f
 	}
 	return fromAnswer, fromCall, e.finish(ctx, c)
 }
-
-

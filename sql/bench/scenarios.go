@@ -93,7 +93,7 @@ func rateRows(list []*contender, got map[*contender]*figures, limit *contender) 
 	return rows
 }
 
-const perTask = "Medians of the rounds. CPU: of the backends, a task. Buffers: 8 kB pages looked at, a task. Statements: sent by clients, without BEGIN and COMMIT. WAL: with commit records."
+const perTask = "Medians of the rounds. CPU: of the backends, a task. Buffers: 8 kB pages looked at, a task. Statements: of clients and of triggers at commit, without BEGIN and COMMIT. WAL: with commit records."
 
 // legend says what each contender does, once.
 func (r *report) legend(list []*contender) {
@@ -116,7 +116,7 @@ func one(ctx context.Context, e *env) error {
 		if err != nil {
 			return err
 		}
-		e.report.table(fmt.Sprintf("Claim + complete, one at a time, %s", connections(conns)), perTask, rateHead, rateRows(list, got, limit))
+		e.report.table("Claim + complete, one at a time, "+connections(conns), perTask, rateHead, rateRows(list, got, limit))
 		g := group{label: connections(conns)}
 		for _, c := range list {
 			g.bars = append(g.bars, rateBar(c, got[c]))

@@ -10,6 +10,7 @@ import (
 type chart struct {
 	name, title, unit string
 	groups            []group
+	together          bool // the groups share a scale; otherwise each has its own
 }
 
 type group struct {
@@ -41,17 +42,11 @@ const chartStyle = `text{font:13px system-ui,sans-serif;fill:#24292f}.t{font-siz
 
 // svg draws the chart.
 func (c chart) svg() string {
-	var most float64
+	var all []bar
 	height := 52
 	for _, g := range c.groups {
 		height += groupGap + barStep*len(g.bars)
-		for _, b := range g.bars {
-			most = max(most, b.value, b.high)
-		}
-	}
-	scale := 0.0
-	if most > 0 {
-		scale = float64(chartWidth-labelWidth-rightSpace) / most
+		all = append(all, g.bars...)
 	}
 
 	var out strings.Builder
@@ -63,6 +58,10 @@ func (c chart) svg() string {
 	for _, g := range c.groups {
 		fmt.Fprintf(&out, `<text class="g" x="0" y="%d">%s</text>`+"\n", y+20, html.EscapeString(g.label))
 		y += groupGap - 4
+		scale := scaleOf(g.bars)
+		if c.together {
+			scale = scaleOf(all)
+		}
 		for _, b := range g.bars {
 			out.WriteString(b.svg(y, scale))
 			y += barStep
@@ -71,6 +70,18 @@ func (c chart) svg() string {
 	}
 	out.WriteString("</svg>\n")
 	return out.String()
+}
+
+// scaleOf is how many pixels one stands for.
+func scaleOf(bars []bar) float64 {
+	var most float64
+	for _, b := range bars {
+		most = max(most, b.value, b.high)
+	}
+	if most == 0 {
+		return 0
+	}
+	return (chartWidth - labelWidth - rightSpace) / most
 }
 
 func (b bar) svg(y int, scale float64) string {

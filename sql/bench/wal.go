@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -22,7 +21,7 @@ func wal(ctx context.Context, e *env) error {
 		fmt.Println("  This PostgreSQL has no pg_walinspect: left out.")
 		return nil
 	}
-	limit, full, _, list, err := e.all(ctx)
+	_, full, _, list, err := e.all(ctx)
 	if err != nil {
 		return err
 	}
@@ -63,13 +62,13 @@ func wal(ctx context.Context, e *env) error {
 	}
 	e.report.table("WAL a task, 8 connections", "First: right after a checkpoint, when each page is written whole at its first change. Bytes of records as pg_get_wal_stats counts them.", head, rows)
 	e.report.table("Where our WAL goes", "By kind of record, without page images.", []string{"", "records a task", "B a task"}, detail)
-	return e.finish(ctx, append([]*contender{limit}, list[1:]...)...)
+	return e.finish(ctx, list...)
 }
 
 // walOf runs a round, and returns what it wrote, the largest first, and how many tasks it did.
 func (e *env) walOf(ctx context.Context, c *contender) ([]walPart, float64, error) {
 	var from string
-	if err := e.admin.QueryRow(ctx, "select pg_current_wal_insert_lsn()::text").Scan(&from); err != nil {
+	if err := e.admin.QueryRow(ctx, "select pg_current_wal_flush_lsn()::text").Scan(&from); err != nil {
 		return nil, 0, fmt.Errorf("wal: %w", err)
 	}
 	before := c.done
@@ -87,61 +86,4 @@ func (e *env) walOf(ctx context.Context, c *contender) ([]walPart, float64, erro
 	}
 	slices.SortFunc(parts, func(a, b walPart) int { return int(b.Records - a.Records) })
 	return parts, float64(c.done - before), nil
-}
-
-// profile prints the statements inside our functions, those first that take the most time. It counts each, which makes all slower.
-func profile(ctx context.Context, e *env) error {
-	if !e.statements {
-		fmt.Println("  This PostgreSQL has no pg_stat_statements: left out.")
-		return nil
-	}
-	for _, batch := range []int{1, 100} {
-		ours, err := e.newDarkroom(ctx, "darkroom", 100, false)
-		if err != nil {
-			return err
-		}
-		if _, err := e.admin.Exec(ctx, "alter database "+ours.database+" set pg_stat_statements.track = 'all'"); err != nil {
-			return fmt.Errorf("track: %w", err)
-		}
-		if err := ours.ensure(ctx, 3*e.opts.round.Seconds(), batch); err != nil {
-			return err
-		}
-		if _, err := e.admin.Exec(ctx, "select pg_stat_statements_reset()"); err != nil {
-			return fmt.Errorf("reset: %w", err)
-		}
-		got, err := e.round(ctx, ours.contender, 8, batch)
-		if err != nil {
-			return err
-		}
-		rows, err := e.admin.Query(ctx, `select regexp_replace(left(s.query, 300), '\s+', ' ', 'g') as query, s.toplevel, s.calls, s.total_exec_time,
-			  s.shared_blks_hit + s.shared_blks_read as buffers, s.wal_bytes::float8
-			from pg_stat_statements s join pg_database d on d.oid = s.dbid
-			where d.datname = $1 order by s.total_exec_time desc limit 30`, ours.database)
-		if err != nil {
-			return fmt.Errorf("pg_stat_statements: %w", err)
-		}
-		var table [][]string
-		var query string
-		var toplevel bool
-		var calls, buffers int64
-		var spent, written float64
-		n := float64(ours.done)
-		if _, err := pgx.ForEachRow(rows, []any{&query, &toplevel, &calls, &spent, &buffers, &written}, func() error {
-			if !toplevel {
-				query = "· " + query
-			}
-			table = append(table, []string{
-				strings.ReplaceAll(query[:min(len(query), 110)], "|", "¦"), number(float64(calls) / n), number(spent * 1000 / n), number(float64(buffers) / n), number(written / n),
-			})
-			return nil
-		}); err != nil {
-			return fmt.Errorf("pg_stat_statements: %w", err)
-		}
-		e.report.table(fmt.Sprintf("Statements by time, 8 connections, batches of %d: %s tasks/s", batch, number(got.perSecond())), "A statement's time has that of the statements within it. Per task.",
-			[]string{"", "calls", "µs", "buffers", "WAL B"}, table)
-		if err := e.finish(ctx, ours.contender); err != nil {
-			return err
-		}
-	}
-	return nil
 }
