@@ -107,14 +107,16 @@ func (l load) statements(taskType string) []statement {
 	)
 }
 
-// dropIndexes drops the indexes of the tables that get many rows, and returns the statements that build them again.
+// dropIndexes drops the indexes of the tables that get many rows, and returns the statements that build them again. The primary key of tasks stays: a view
+// needs it.
 func dropIndexes(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	rows, err := tx.Query(ctx, `
 		select coalesce('alter table ' || x.indrelid::regclass || ' drop constraint ' || quote_ident(c.conname), 'drop index ' || x.indexrelid::regclass),
 		  coalesce('alter table ' || x.indrelid::regclass || ' add constraint ' || quote_ident(c.conname) || ' ' || pg_get_constraintdef(c.oid),
 		           pg_get_indexdef(x.indexrelid))
 		from pg_index x left join pg_constraint c on c.conindid = x.indexrelid and c.contype in ('p', 'u')
-		where x.indrelid in ('public.tasks'::regclass, 'public.task_attempts'::regclass, 'darkroom.task_backlog'::regclass)`)
+		where x.indexrelid <> 'public.tasks_pkey'::regclass
+		  and x.indrelid in ('public.tasks'::regclass, 'public.task_attempts'::regclass, 'darkroom.task_backlog'::regclass)`)
 	if err != nil {
 		return nil, fmt.Errorf("indexes: %w", err)
 	}

@@ -7,10 +7,20 @@ import (
 
 // pinned measures all queues, lets a transaction pin dead rows, takes many tasks through each, and measures again.
 func pinned(ctx context.Context, e *env) error {
-	limit, full, _, list, err := e.all(ctx)
+	limit, err := e.newLimit(ctx, "limit", false)
 	if err != nil {
 		return err
 	}
+	ours, err := e.newDarkroom(ctx, "darkroom", 100, false)
+	if err != nil {
+		return err
+	}
+	others, err := e.peers(ctx)
+	if err != nil {
+		return err
+	}
+	full := ours.contender
+	list := append([]*contender{limit, full}, others...)
 	n := e.opts.rows(200_000)
 	for _, c := range list {
 		if c.fill == nil {

@@ -67,16 +67,20 @@ func wal(ctx context.Context, e *env) error {
 
 // walOf runs a round, and returns what it wrote, the largest first, and how many tasks it did.
 func (e *env) walOf(ctx context.Context, c *contender) ([]walPart, float64, error) {
-	var from string
-	if err := e.admin.QueryRow(ctx, "select pg_current_wal_flush_lsn()::text").Scan(&from); err != nil {
-		return nil, 0, fmt.Errorf("wal: %w", err)
+	from, err := e.flushed(ctx)
+	if err != nil {
+		return nil, 0, err
 	}
 	before := c.done
 	if _, err := e.hold(ctx, c, &c.done, func() (session, error) { return c.work(ctx, 8, 1) }); err != nil {
 		return nil, 0, err
 	}
+	to, err := e.flushed(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
 	rows, err := e.admin.Query(ctx, `select "resource_manager/record_type" as kind, count, record_size::float8 as records, fpi_size::float8 as pages
-		from pg_get_wal_stats($1::pg_lsn, pg_current_wal_flush_lsn(), true) where count > 0`, from)
+		from pg_get_wal_stats($1::pg_lsn, $2::pg_lsn, true) where count > 0`, from, to)
 	if err != nil {
 		return nil, 0, fmt.Errorf("wal: %w", err)
 	}
@@ -86,4 +90,19 @@ func (e *env) walOf(ctx context.Context, c *contender) ([]walPart, float64, erro
 	}
 	slices.SortFunc(parts, func(a, b walPart) int { return int(b.Records - a.Records) })
 	return parts, float64(c.done - before), nil
+}
+
+// flushed sees to it that all WAL so far is on disk, where pg_walinspect reads it, and returns how far that is.
+func (e *env) flushed(ctx context.Context) (string, error) {
+	var at string
+	err := pgx.BeginFunc(ctx, e.admin, func(tx pgx.Tx) error {
+		return execAll(ctx, tx, statement{"set local synchronous_commit = on", nil}, statement{"select pg_logical_emit_message(true, 'bench', '')", nil})
+	})
+	if err == nil {
+		err = e.admin.QueryRow(ctx, "select pg_current_wal_flush_lsn()::text").Scan(&at)
+	}
+	if err != nil {
+		return "", fmt.Errorf("wal: %w", err)
+	}
+	return at, nil
 }
