@@ -85,9 +85,10 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message) (*channel, *eve
 		return nil, nil, refused("Too many joins: at most %d a second of a user.", userJoinsPerSecond)
 	}
 	ch := &channel{
-		socket: s, topic: m.Topic, name: name, joinRef: m.JoinRef, request: request, who: caller.Who,
+		socket: s, topic: m.Topic, name: name, joinRef: m.JoinRef, request: request, who: identity.Identity{Role: caller.Who.Role, Subject: caller.Who.Subject},
 		frame: s.version.ChangeFrame(m.Topic), casts: s.version.BroadcastFrame(m.Topic, TaskUpdate),
 	}
+	ch.request.Token = "" // it is not kept twice
 	if ch.joinRef == nil {
 		ch.joinRef = m.Ref
 	}
