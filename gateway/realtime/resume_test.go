@@ -1,11 +1,14 @@
 package realtime_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/coder/websocket"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -100,6 +103,53 @@ func TestAClientGoesOnAtAnotherGateway(t *testing.T) {
 	}
 	if want = append(want, "last"); !slices.Equal(after("a20", got), want) {
 		t.Errorf("got %q", got)
+	}
+}
+
+// A gateway that is asked to stop closes its connections, so that their clients go on elsewhere, and ends soon.
+func TestAStoppingGatewaySendsItsClientsElsewhere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	gateway := w.process()
+	p := w.pageAt(gateway.web, "2.0.0")
+	p.join("x", w.a.token, generations(w.a))
+	here := w.web
+	w.web = gateway.web
+	s := w.stream(w.a, w.a.token, "")
+	w.web = here
+	w.generation(w.a, "before")
+	p.locations("before")
+	last := s.next()
+	began := time.Now()
+	if err := gateway.term(); err != nil {
+		t.Errorf("the gateway ended with %v: %s", err, w.log)
+	}
+	if took := time.Since(began); took > awhile {
+		t.Errorf("it took %s", took)
+	}
+	if e := s.next(); e.event != "end" || e.reason == "" {
+		t.Errorf("the stream ends with %v", e)
+	}
+	for {
+		_, err := p.tryRead(awhile)
+		if closed := (websocket.CloseError{}); errors.As(err, &closed) {
+			if closed.Code != websocket.StatusServiceRestart {
+				t.Errorf("the socket is closed with %v", closed)
+			}
+			break
+		}
+		must(t, err)
+	}
+	w.generation(w.a, "between")
+	p.connect(w.web)
+	p.join("x", w.a.token, generations(w.a))
+	w.generation(w.a, "after")
+	if got := once(append([]string{"before"}, p.locations("after")...)); !slices.Equal(got, []string{"before", "between", "after"}) {
+		t.Errorf("the page got %q", got)
+	}
+	again := w.stream(w.a, w.a.token, last.id)
+	if e := again.next(); e.data.Record["location"] != "between" {
+		t.Errorf("the stream goes on with %v", e)
 	}
 }
 
