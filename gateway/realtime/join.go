@@ -29,14 +29,14 @@ const (
 var errRefused = errors.New("this cannot be joined")
 
 func refused(text string, args ...any) error {
-	return refusedJoin(fmt.Sprintf(text, args...))
+	return joinError(fmt.Sprintf(text, args...))
 }
 
-type refusedJoin string
+type joinError string
 
-func (r refusedJoin) Error() string { return string(r) }
+func (r joinError) Error() string { return string(r) }
 
-func (r refusedJoin) Is(target error) bool { return target == errRefused } //nolint:errorlint // of itself
+func (r joinError) Is(target error) bool { return target == errRefused }
 
 // join answers a phx_join.
 func (s *socket) join(ctx context.Context, m phoenix.Message) {
@@ -113,7 +113,7 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message) (*channel, *eve
 		return nil, nil, err
 	}
 	if ch.sub, err = s.door.hub.Subscribe(caller, bindings, ch); err != nil {
-		return nil, nil, err //nolint:wrapcheck // says it
+		return nil, nil, err
 	}
 	from, err := ch.takeLease(ctx, m.Ref.Number())
 	if err != nil {
@@ -146,7 +146,7 @@ func (s *socket) caller(ctx context.Context, token string) (*hub.Caller, error) 
 	caller, err := s.door.hub.Caller(ctx, token)
 	switch {
 	case err != nil:
-		return nil, err //nolint:wrapcheck // a refusal, or of the database
+		return nil, err
 	case caller.Who.Role == identity.Anon:
 		return nil, refused("Nobody is signed in: nothing would be shown. Join with an access token.")
 	case caller.Who.Role == identity.Worker:
@@ -169,7 +169,7 @@ func (s *socket) check(ctx context.Context, caller *hub.Caller, bindings []hub.B
 	seen, err := s.door.hub.Check(ctx, caller, ids)
 	switch {
 	case err != nil:
-		return err //nolint:wrapcheck // says it
+		return err
 	case project != uuid.Nil && !seen[project]:
 		return refused("There is no such project, or it is not yours.")
 	}
@@ -197,7 +197,7 @@ func (ch *channel) takeLease(ctx context.Context, ref int64) (*eventlog.Position
 		}
 		if err != nil {
 			if !errors.Is(err, eventlog.ErrGone) {
-				return nil, err //nolint:wrapcheck // of the database
+				return nil, err
 			}
 			d.leases.give(id)
 			return nil, eventlog.ErrGone

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -264,7 +265,7 @@ func TestASlowClientIsCutOffAndGoesOn(t *testing.T) {
 	const events, together = 500, 25
 	var want []string
 	for i := range events { // 50 MB, as fast as the quick one reads
-		want = append(want, fmt.Sprint(i))
+		want = append(want, strconv.Itoa(i))
 		w.exec(`insert into generations (project_id, type, location, params) values ($1, 'image', $2, jsonb_build_object('x', repeat('x', 100000)))`, w.a.project, want[i])
 		if i%together == together-1 {
 			if got := quick.locations(want[i]); !slices.Equal(got, want[i+1-together:]) {
