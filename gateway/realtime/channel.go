@@ -93,7 +93,7 @@ func (ch *channel) Ended(why error, place *hub.Place) {
 		return // so does the socket
 	}
 	ch.tell("error", reasonOf(why))
-	ch.push(phoenix.Error, struct{}{})
+	ch.push(phoenix.Error, map[string]string{"reason": reasonOf(why)})
 }
 
 // lose ends it because its connection broke, or its page went away.

@@ -47,6 +47,9 @@ func (s *socket) join(ctx context.Context, m phoenix.Message) {
 			s.door.log.DebugContext(ctx, "realtime: a join was refused", "reason", reason, "error", err)
 		}
 		s.refuse(m, reason)
+		if s.version == phoenix.V1 { // after a refusal alone these clients leave the channel for good instead of joining again
+			s.say(s.version.Push(joinRefOf(m), m.Topic, phoenix.Error, map[string]string{"reason": reason}))
+		}
 		return
 	}
 	bindings := ch.request.Bindings
@@ -58,6 +61,14 @@ func (s *socket) join(ctx context.Context, m phoenix.Message) {
 		ch.tell("ok", "Subscribed to PostgreSQL")
 	}
 	ch.sub.Start(from)
+}
+
+// joinRefOf is the number of a join, which later messages of its channel carry.
+func joinRefOf(m phoenix.Message) phoenix.Ref {
+	if m.JoinRef == nil {
+		return m.Ref
+	}
+	return m.JoinRef
 }
 
 // tryJoin makes a channel whose events wait to be started, after a position when the client comes back to it.
@@ -85,13 +96,10 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message) (*channel, *eve
 		return nil, nil, refused("Too many joins: at most %d a second of a user.", userJoinsPerSecond)
 	}
 	ch := &channel{
-		socket: s, topic: m.Topic, name: name, joinRef: m.JoinRef, request: request, who: identity.Identity{Role: caller.Who.Role, Subject: caller.Who.Subject},
+		socket: s, topic: m.Topic, name: name, joinRef: joinRefOf(m), request: request, who: identity.Identity{Role: caller.Who.Role, Subject: caller.Who.Subject},
 		frame: s.version.ChangeFrame(m.Topic), casts: s.version.BroadcastFrame(m.Topic, TaskUpdate),
 	}
 	ch.request.Token = "" // it is not kept twice
-	if ch.joinRef == nil {
-		ch.joinRef = m.Ref
-	}
 	bindings, err := s.door.bindingsOf(request.Bindings)
 	if err != nil {
 		return nil, nil, err
