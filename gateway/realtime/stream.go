@@ -21,7 +21,7 @@ import (
 
 const (
 	heartbeat      = 15 * time.Second
-	maxStreamQueue = 1024
+	maxStreamQueue = maxQueue
 	reconnectAfter = time.Second
 )
 
