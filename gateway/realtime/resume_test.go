@@ -201,7 +201,9 @@ func TestBeyondRetentionTheFirstJoinIsRefused(t *testing.T) {
 				t.Errorf("%s: after it: %s", vsn, f.raw)
 			}
 		}
-		eventually(t, "the lease has ended", func() bool { return w.count("select count(*) from darkroom.realtime_leases where owner_id is not null") == 0 })
+		eventually(t, "the lease has ended", func() bool {
+			return w.count("select count(*) from darkroom.realtime_leases where owner_id is not null") == 0
+		})
 		p.join("x", w.a.token, generations(w.a))
 		w.generation(w.a, "now")
 		if got := p.locations("now"); len(got) != 1 {
