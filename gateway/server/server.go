@@ -65,7 +65,7 @@ type Config struct {
 	Guard       Guard // limits, other origins, proxies
 	Upstream    Upstream
 	Connections realtime.Limits // of WebSockets and streams; the zero value is realtime.DefaultLimits
-	Dev         Door // what only `gateway dev` has; nil for none
+	Dev         Door            // what only `gateway dev` has; nil for none
 	// DrainNotice is how long /readyz says no before new connections are refused, so that a load balancer can look away.
 	DrainNotice time.Duration
 }
