@@ -31,11 +31,14 @@ test: ## Run all tests on a temporary PostgreSQL, with the race detector where t
 
 # A part of the first line, or fewer rows: go run ./sql/bench -h.
 .PHONY: bench
-bench: ## Measure the task path beside other queues and what this disk allows; results and plots in bin/bench, or out=folder
+bench: ## Measure the task path beside other queues and what this disk allows, then engines, HTTP and realtime; results and plots in bin/bench, or out=folder
 	@go run ./sql/bench -out '$(or $(out),bin/bench)'
 	@go test -run '^$$' -bench . -benchtime 10x ./workerd ./workerd/media ./workerd/engine/native ./workerd/engine/exec \
 		./workerd/engine/comfyui ./workerd/engine/cog ./workerd/openaiserver
 	@go test -run '^$$' -bench Overhead -benchtime 2000x ./gateway/rest
+	@go test -run '^$$' -bench Changes -benchtime 5000x ./gateway/realtime
+	@go test -run '^$$' -bench Doorbell -benchtime 2000x ./gateway/realtime
+	@ulimit -n 32768 2>/dev/null; go test -run '^$$' -bench IdleSockets -benchtime 1x ./gateway/realtime
 
 .PHONY: lint
 lint: ## Run all linters of .golangci.yaml, go vet among them

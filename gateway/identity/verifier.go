@@ -92,19 +92,27 @@ func (v *Verifier) Verify(ctx context.Context, credential string) (Identity, err
 	return v.jwt.verify(ctx, credential)
 }
 
-// Caller finds out who made a request, by `Authorization: Bearer <credential>` or, without that header, `apikey: <credential>`.
-func (v *Verifier) Caller(r *http.Request) (Identity, error) {
-	credential := r.Header.Get("Apikey")
+// Credential is what a request sends to say who makes it: `Authorization: Bearer <credential>` or, without that header, `apikey: <credential>`.
+func Credential(r *http.Request) (string, error) {
 	switch given := r.Header.Values(echo.HeaderAuthorization); len(given) {
 	case 0:
+		return r.Header.Get("Apikey"), nil
 	case 1:
 		scheme, token, _ := strings.Cut(given[0], " ")
 		if !strings.EqualFold(scheme, "Bearer") {
-			return Identity{}, refuse(ErrInvalid, errors.New("not a bearer token"))
+			return "", refuse(ErrInvalid, errors.New("not a bearer token"))
 		}
-		credential = strings.TrimSpace(token)
+		return strings.TrimSpace(token), nil
 	default:
-		return Identity{}, refuse(ErrInvalid, errors.New("several Authorization headers"))
+		return "", refuse(ErrInvalid, errors.New("several Authorization headers"))
+	}
+}
+
+// Caller finds out who made a request, by its [Credential].
+func (v *Verifier) Caller(r *http.Request) (Identity, error) {
+	credential, err := Credential(r)
+	if err != nil {
+		return Identity{}, err
 	}
 	return v.Verify(r.Context(), credential)
 }

@@ -52,7 +52,7 @@ func (l *Limiter) ByAddress(trusted func(*http.Request) bool) echo.MiddlewareFun
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			if r := c.Request(); !l.settings.Address.unlimited() && !IsUnlimited(r) && !trusted(r) {
-				if wait, ok := l.take(r.Context(), "address", network(c.RealIP()), l.settings.Address); !ok {
+				if wait, ok := l.take(r.Context(), "address", Network(c.RealIP()), l.settings.Address); !ok {
 					return refuse(c, wait, "This address sends too many requests.")
 				}
 			}
@@ -87,7 +87,7 @@ func (l *Limiter) ByCaller(next echo.HandlerFunc) echo.HandlerFunc {
 // The refusal has the code GW012, and the answer's Retry-After is set.
 func (l *Limiter) SignIn(c echo.Context, email string) error {
 	ctx := c.Request().Context()
-	if wait, ok := l.take(ctx, "sign-in from", network(c.RealIP()), signInsOfAddress); !ok {
+	if wait, ok := l.take(ctx, "sign-in from", Network(c.RealIP()), signInsOfAddress); !ok {
 		return refuse(c, wait, "This address tries to sign in too often.")
 	}
 	if email = strings.ToLower(strings.TrimSpace(email)); email != "" {
@@ -104,8 +104,8 @@ func refuse(c echo.Context, wait time.Duration, details string) error {
 	return problem.Refuse(problem.TooMany, details)
 }
 
-// network is who is limited for an address: IPv4 addresses one by one, and of IPv6 the 64 bits that a customer has at least.
-func network(address string) string {
+// Network is who is limited for an address: IPv4 addresses one by one, and of IPv6 the 64 bits that a customer has at least.
+func Network(address string) string {
 	const customer = 64
 	ip, err := netip.ParseAddr(address)
 	if err != nil {

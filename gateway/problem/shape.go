@@ -17,6 +17,16 @@ func Shape(path string, status int, p *Error) any {
 			StatusCode string `json:"statusCode"`
 			Title      string `json:"error"`
 		}{p, strconv.Itoa(status), http.StatusText(status)}
+	case strings.HasPrefix(path, "/realtime/v1/"):
+		text := p.Message
+		if p.Details != nil {
+			text = *p.Details
+		}
+		return struct {
+			*Error
+
+			Text string `json:"error"`
+		}{p, text}
 	case strings.HasPrefix(path, "/auth/v1/"):
 		name := p.Code
 		if status == http.StatusTooManyRequests {

@@ -40,6 +40,7 @@ type guard struct {
 	limiter                            *ratelimit.Limiter
 	clientAddress                      echo.IPExtractor
 	cors, byAddress, forward, byCaller echo.MiddlewareFunc
+	isOrigin                           func(origin string) bool
 }
 
 func newGuard(config Config, pool *pgxpool.Pool) (*guard, error) {
@@ -48,9 +49,11 @@ func newGuard(config Config, pool *pgxpool.Pool) (*guard, error) {
 	if g.clientAddress, err = ratelimit.ClientAddress(config.Guard.Proxies); err != nil {
 		return nil, fmt.Errorf("DARKROOM_TRUSTED_PROXIES: %w", err)
 	}
-	if g.cors, err = crossOrigin(config.Guard.Origins); err != nil {
+	if err := checkOrigins(config.Guard.Origins); err != nil {
 		return nil, err
 	}
+	g.isOrigin = originsOf(config.Guard.Origins)
+	g.cors = crossOrigin(config.Guard.Origins, g.isOrigin)
 	if config.Upstream.Project != "" {
 		project, err := upstream.NewProject(config.Upstream.Project, config.Upstream.Prefixes, config.ServiceKey, config.Log)
 		if err != nil {
@@ -96,17 +99,28 @@ func hasKey(r *http.Request, key [sha256.Size]byte) bool {
 // corsMaxAge is how long a browser may remember what it may, in seconds; Chromium takes no more.
 const corsMaxAge = 7200
 
-// crossOrigin lets pages of these origins call and read the answers, errors too. Nothing of ours lies in cookies, so no credentials are allowed.
-func crossOrigin(origins []string) (echo.MiddlewareFunc, error) {
+func checkOrigins(origins []string) error {
 	for _, origin := range origins {
 		if origin == "*" || origin == "localhost" {
 			continue
 		}
 		u, err := url.Parse(origin)
 		if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || origin != u.Scheme+"://"+u.Host || strings.Contains(origin, "*") {
-			return nil, fmt.Errorf("DARKROOM_CORS_ORIGINS has %q: %w", origin, errOrigin)
+			return fmt.Errorf("DARKROOM_CORS_ORIGINS has %q: %w", origin, errOrigin)
 		}
 	}
+	return nil
+}
+
+// originsOf tells of the origin of a page whether it is one of these.
+func originsOf(origins []string) func(origin string) bool {
+	return func(origin string) bool {
+		return slices.Contains(origins, "*") || slices.Contains(origins, origin) || slices.Contains(origins, "localhost") && isLocalOrigin(origin)
+	}
+}
+
+// crossOrigin lets pages of these origins call and read the answers, errors too. Nothing of ours lies in cookies, so no credentials are allowed.
+func crossOrigin(origins []string, isOrigin func(string) bool) echo.MiddlewareFunc {
 	config := middleware.CORSConfig{
 		AllowMethods: []string{
 			http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPatch, http.MethodPut, http.MethodDelete, http.MethodOptions,
@@ -125,11 +139,9 @@ func crossOrigin(origins []string) (echo.MiddlewareFunc, error) {
 	if slices.Contains(origins, "*") {
 		config.AllowOrigins = []string{"*"}
 	} else {
-		config.AllowOriginFunc = func(origin string) (bool, error) {
-			return slices.Contains(origins, origin) || slices.Contains(origins, "localhost") && isLocalOrigin(origin), nil
-		}
+		config.AllowOriginFunc = func(origin string) (bool, error) { return isOrigin(origin), nil }
 	}
-	return middleware.CORSWithConfig(config), nil
+	return middleware.CORSWithConfig(config)
 }
 
 var errOrigin = errors.New("an origin looks like https://app.example.com, without a path; `localhost` stands for this machine and `*` for all")

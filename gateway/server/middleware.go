@@ -17,6 +17,7 @@ import (
 
 	"darkroom/gateway/functions"
 	"darkroom/gateway/objects"
+	"darkroom/gateway/realtime"
 	"darkroom/gateway/web"
 )
 
@@ -86,7 +87,7 @@ func securityHeaders(next echo.HandlerFunc) echo.HandlerFunc {
 // limits bounds what one request may cost: its body, its time in the database, and how slowly its answer is read.
 func limits(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		if r := c.Request(); !objects.Owns(c.Path()) { // files have limits of their own
+		if r := c.Request(); !objects.Owns(c.Path()) && !realtime.Streams(c.Path()) { // files and streams have limits of their own
 			ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
 			defer cancel()
 			most := int64(maxBodyBytes)
@@ -108,6 +109,7 @@ func limits(next echo.HandlerFunc) echo.HandlerFunc {
 // openPaths begin the patterns of routes that are open to all: sign-in, public files, and addresses that carry a signature of their own.
 var openPaths = []string{
 	"/auth/v1/",
+	"GET " + realtime.PathSocket, // finds out by itself: browsers send the key in the address
 	"/storage/v1/object/public/", "/storage/v1/render/image/public/",
 	"GET /storage/v1/object/sign/", "HEAD /storage/v1/object/sign/", "GET /storage/v1/render/image/sign/", "HEAD /storage/v1/render/image/sign/",
 	"PUT /storage/v1/object/upload/sign/",

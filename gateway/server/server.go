@@ -23,6 +23,7 @@ import (
 	ratelimit "darkroom/gateway/limits"
 	"darkroom/gateway/objects"
 	"darkroom/gateway/problem"
+	"darkroom/gateway/realtime"
 	"darkroom/gateway/rest"
 	"darkroom/gateway/storage"
 	"darkroom/gateway/web"
@@ -63,7 +64,8 @@ type Config struct {
 	Log         *slog.Logger
 	Guard       Guard // limits, other origins, proxies
 	Upstream    Upstream
-	Dev         Door // what only `gateway dev` has; nil for none
+	Connections realtime.Limits // of WebSockets and streams; the zero value is realtime.DefaultLimits
+	Dev         Door            // what only `gateway dev` has; nil for none
 	// DrainNotice is how long /readyz says no before new connections are refused, so that a load balancer can look away.
 	DrainNotice time.Duration
 }
@@ -75,6 +77,7 @@ type Server struct {
 	bucket   *storage.Bucket
 	doors    []Door
 	objects  *objects.Door
+	realtime *realtime.Door
 	verifier *identity.Verifier
 	log      *slog.Logger
 	notice   time.Duration
@@ -151,12 +154,18 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	s.objects = objects.New(objects.Config{
 		Bucket: bucket, DB: s.as, Signer: signer, MaxUpload: cmp.Or(config.MaxUpload, objects.DefaultMaxUpload), Log: config.Log,
 	})
+	if s.realtime, err = realtime.New(ctx, realtime.Config{
+		Pool: pool, DatabaseURL: config.DatabaseURL, Verifier: verifier, Issuer: issuerOf(keys), Origin: s.guard.isOrigin, Network: ratelimit.Network,
+		Limits: connections(config), Log: config.Log,
+	}); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	console, err := newConsole(config, keys)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	s.doors = []Door{
-		signIn, tables, s.objects, functions.New(functions.Config{DB: s.as, Bucket: bucket, Signer: signer, PublicURL: config.PublicURL, Log: config.Log}), console,
+		signIn, tables, s.objects, s.realtime, functions.New(functions.Config{DB: s.as, Bucket: bucket, Signer: signer, PublicURL: config.PublicURL, Log: config.Log}), console,
 	}
 	if config.Dev != nil {
 		s.doors = append(s.doors, config.Dev)
@@ -168,6 +177,27 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 // Door is one surface of the gateway, such as /rest/v1.
 type Door interface {
 	Routes(e *echo.Echo)
+}
+
+// issuerOf is the iss of the access tokens that are made here, "" where none are.
+func issuerOf(keys identity.Settings) string {
+	signer, err := identity.NewSigner(keys)
+	if err != nil {
+		return ""
+	}
+	return signer.Issuer()
+}
+
+// connections are the limits of WebSockets and streams. Where addresses are not limited, they may be those of a proxy.
+func connections(config Config) realtime.Limits {
+	if config.Connections != (realtime.Limits{}) {
+		return config.Connections
+	}
+	limits := realtime.DefaultLimits()
+	if config.Guard.Limits.Address == (ratelimit.Rate{}) {
+		limits.SocketsOfAddress = 0
+	}
+	return limits
 }
 
 // newConsole makes the page that the gateway shows. Its public key is the one of the settings; without that it is one as `gateway keys` prints, and where
@@ -188,6 +218,9 @@ func newConsole(config Config, keys identity.Settings) (*web.Door, error) {
 
 // Close ends the connections to database and storage. To be called after Serve has returned.
 func (s *Server) Close() error {
+	if s.realtime != nil {
+		s.realtime.Stop()
+	}
 	s.guard.close()
 	s.pool.Close()
 	return s.bucket.Close()
@@ -263,6 +296,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 
 	s.draining.Store(true)
 	time.Sleep(s.notice)
+	s.realtime.Stop() // whose clients come back elsewhere
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	if err := web.Shutdown(drain); err != nil {

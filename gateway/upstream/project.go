@@ -22,7 +22,7 @@ import (
 const passTimeout = time.Hour
 
 // DefaultPrefixes are what a Supabase project has and the gateway has not.
-func DefaultPrefixes() []string { return []string{"/realtime/v1", "/graphql/v1"} }
+func DefaultPrefixes() []string { return []string{"/graphql/v1"} }
 
 // Project forwards prefixes to a Supabase project.
 type Project struct {

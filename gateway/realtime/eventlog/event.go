@@ -114,3 +114,25 @@ func bounds(snapshot string) (low, high uint64) {
 	high, _ = strconv.ParseUint(second, 10, 64)
 	return low, high
 }
+
+// older tells whether one snapshot of a database was taken before another, or shows the same: on one primary the later shows all that the earlier does.
+func older(snapshot, other string) bool {
+	low, high := bounds(snapshot)
+	otherLow, otherHigh := bounds(other)
+	switch {
+	case high != otherHigh:
+		return high < otherHigh
+	case low != otherLow:
+		return low < otherLow
+	}
+	return strings.Count(snapshot, ",") >= strings.Count(other, ",") // transactions that had not ended
+}
+
+// Within is the position after one event of a batch that begins at p and ends at end.
+func (p Position) Within(end Position, e *Event) Position {
+	upto := end.Seen
+	if end.Upto != "" {
+		upto = end.Upto
+	}
+	return Position{Epoch: p.Epoch, Seen: p.Seen, Upto: upto, After: e.ID, Floor: p.Floor}
+}

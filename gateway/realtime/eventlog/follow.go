@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"darkroom/sql/taskdb"
 )
@@ -18,6 +19,7 @@ const (
 	pollDeaf   = 200 * time.Millisecond // where LISTEN does not work
 	batchSize  = 1000                   // events
 	selfTest   = 2 * time.Second        // that a notification may take
+	readMost   = time.Minute            // that one reading may take: a server that hangs is given up
 	retryFirst = 100 * time.Millisecond // after a connection broke
 	retryMost  = 2 * time.Second
 )
@@ -105,10 +107,11 @@ func (l *Log) connect(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	config, err := pgx.ParseConfig(url)
+	pool, err := pgxpool.ParseConfig(url) // knows the settings that are the pool's
 	if err != nil {
 		return nil, fmt.Errorf("the database URL cannot be read: %w", err)
 	}
+	config := pool.ConnConfig
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
@@ -141,6 +144,8 @@ func ring(ctx context.Context, conn *pgx.Conn, most time.Duration) (bool, error)
 
 // next reads what is new, which arms the bell first, and hands it over. A position that is of another history is replaced by the present one.
 func (l *Log) next(ctx context.Context, conn *pgx.Conn, at *Position, do func(Batch)) (found bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readMost)
+	defer cancel()
 	var events []*Event
 	from := *at
 	hand := func(end Position) {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -71,25 +72,42 @@ func (l *Log) Missed(ctx context.Context, from, upto Position, scope Scope, most
 	if from.Epoch != upto.Epoch {
 		return nil, Position{}, false, ErrGone
 	}
-	target := upto.Seen
-	if from.Upto != "" {
+	target, last := upto.Seen, int64(math.MaxInt64)
+	switch {
+	case older(upto.Seen, from.Seen) && upto.Upto == "":
+		return nil, upto, true, nil
+	case older(upto.Seen, from.Seen): // the half that upto has seen
+		if from.Upto == "" || !older(upto.Upto, from.Upto) {
+			from.After = 0
+		}
+		target, last = upto.Upto, upto.After
+	case from.Upto != "" && older(from.Upto, upto.Seen): // the half that from has not seen
 		target = from.Upto
 	}
 	next = from
+	n := 0
 	_, _, err = l.read(ctx, l.pool, from, target, scope, most, func(_ string, e *Event) error {
-		events = append(events, e)
-		next = Position{Epoch: from.Epoch, Seen: from.Seen, Upto: target, After: e.ID, Floor: from.Floor}
+		if n++; e.ID <= last {
+			events = append(events, e)
+			next = Position{Epoch: from.Epoch, Seen: from.Seen, Upto: target, After: e.ID, Floor: from.Floor}
+		}
 		return nil
 	})
 	switch {
 	case err != nil:
 		return nil, Position{}, false, err
-	case len(events) == most: // there may be more
+	case n == most && len(events) == n: // there may be more
 		return events, next, false, nil
-	case from.Upto != "": // the half that was left; now from there on
-		return events, Position{Epoch: from.Epoch, Seen: from.Upto, Floor: from.Floor}, from.Upto == upto.Seen, nil
+	case last != math.MaxInt64 || target == upto.Seen && upto.Upto == "":
+		return events, upto, true, nil
 	}
-	return events, upto, true, nil
+	return events, Position{Epoch: from.Epoch, Seen: target, Floor: from.Floor}, false, nil
+}
+
+// Probe asks whether all events after from, as far as upto, can still be read: else the error is [ErrGone].
+func (l *Log) Probe(ctx context.Context, from, upto Position) error {
+	_, _, _, err := l.Missed(ctx, from, upto, Scope{Owner: uuid.New()}, 1) //nolint:dogsled // nobody's events: only whether it can be
+	return err
 }
 
 // read hands over the events after from that the snapshot upto shows, or what is committed now where it is "". It returns that snapshot and a number
