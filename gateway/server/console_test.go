@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -39,7 +38,7 @@ func TestTheConsoleIsGivenThePublicKey(t *testing.T) {
 	pg := taskdbtest.New(t)
 	must(t, server.Migrate(t.Context(), pg.URL))
 	config := server.Config{
-		DatabaseURL: pg.Login(t, "authenticator"), StorageURL: "file://" + t.TempDir(), ServiceKey: testKey, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		DatabaseURL: pg.Login(t, "authenticator"), StorageURL: "file://" + t.TempDir(), ServiceKey: testKey, Log: slog.New(slog.DiscardHandler),
 	}
 	open := func(config server.Config) (url, key string) {
 		gateway, err := server.Open(t.Context(), config)

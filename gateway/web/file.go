@@ -67,7 +67,7 @@ func (f *file) serve(c echo.Context) {
 			content, tag = f.packed, f.tag+"-gzip"
 		}
 	}
-	header.Set("Etag", strconv.Quote(tag))
+	header.Set("ETag", strconv.Quote(tag))
 	http.ServeContent(c.Response(), c.Request(), f.name, time.Time{}, bytes.NewReader(content))
 }
 

@@ -75,7 +75,7 @@ func read(t *testing.T, folder fs.FS) map[string][]byte {
 			return err
 		}
 		files[path], err = fs.ReadFile(folder, path)
-		return err //nolint:wrapcheck // ends the test
+		return err
 	}))
 	return files
 }

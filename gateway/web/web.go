@@ -107,7 +107,7 @@ func (d *Door) serveAsset(c echo.Context) error {
 }
 
 func (d *Door) serveConfig(c echo.Context) error {
-	return c.JSONBlob(http.StatusOK, d.config) //nolint:wrapcheck // of the connection
+	return c.JSONBlob(http.StatusOK, d.config)
 }
 
 // policy is what the page may do: run and style by files of its own address alone, and call that address. Pictures and videos also come from

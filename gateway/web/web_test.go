@@ -30,7 +30,7 @@ func get(e *echo.Echo, path string, pairs ...string) *httptest.ResponseRecorder 
 }
 
 func do(e *echo.Echo, method, path string, pairs ...string) *httptest.ResponseRecorder {
-	r, w := httptest.NewRequest(method, path, http.NoBody), httptest.NewRecorder() //nolint:noctx // ends by itself
+	r, w := httptest.NewRequest(method, path, http.NoBody), httptest.NewRecorder()
 	for i := 0; i < len(pairs); i += 2 {
 		r.Header.Set(pairs[i], pairs[i+1])
 	}
@@ -99,7 +99,7 @@ func TestAnswersAreNotSentTwice(t *testing.T) {
 	e := setup(t, Config{})
 	for _, path := range append(assets(t), "/") {
 		for _, coding := range []string{"", "gzip"} {
-			tag := get(e, path, "Accept-Encoding", coding).Header().Get("Etag")
+			tag := get(e, path, "Accept-Encoding", coding).Header().Get("ETag")
 			got := get(e, path, "Accept-Encoding", coding, "If-None-Match", tag)
 			if tag == "" || got.Code != http.StatusNotModified || got.Body.Len() > 0 {
 				t.Errorf("%s: ETag %q, then %d with %d bytes", path, tag, got.Code, got.Body.Len())
@@ -133,8 +133,8 @@ func TestTextIsSentByGzipToWhoTakesIt(t *testing.T) {
 		if !packed {
 			continue
 		}
-		if got.Header().Get("Etag") == plain.Header().Get("Etag") || got.Body.Len() >= plain.Body.Len()/2 {
-			t.Errorf("%q: %d of %d bytes, ETag %s", accepted, got.Body.Len(), plain.Body.Len(), got.Header().Get("Etag"))
+		if got.Header().Get("ETag") == plain.Header().Get("ETag") || got.Body.Len() >= plain.Body.Len()/2 {
+			t.Errorf("%q: %d of %d bytes, ETag %s", accepted, got.Body.Len(), plain.Body.Len(), got.Header().Get("ETag"))
 		}
 		unpack, err := gzip.NewReader(got.Body)
 		must(t, err)

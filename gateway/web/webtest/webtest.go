@@ -53,13 +53,13 @@ func Install(t *testing.T, name string, files map[string][]byte) string {
 	if _, err := os.Stat(folder); err == nil {
 		return folder
 	}
-	must(t, os.MkdirAll(filepath.Dir(folder), 0o755))
+	must(t, os.MkdirAll(filepath.Dir(folder), 0o750))
 	temp, err := os.MkdirTemp(filepath.Dir(folder), "fetch-*") //nolint:usetesting // on the same disk as the folder, for the rename
 	must(t, err)
 	defer os.RemoveAll(temp)
 	for path, content := range files {
-		must(t, os.MkdirAll(filepath.Dir(filepath.Join(temp, path)), 0o755))
-		must(t, os.WriteFile(filepath.Join(temp, path), content, 0o644))
+		must(t, os.MkdirAll(filepath.Dir(filepath.Join(temp, path)), 0o750))
+		must(t, os.WriteFile(filepath.Join(temp, path), content, 0o600))
 	}
 	Run(t, temp, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 	// Another test program may have been first: its folder is as good.
@@ -103,8 +103,8 @@ func Workspace(t *testing.T, root string) string {
 
 	folder := t.TempDir()
 	for path, content := range sources {
-		must(t, os.MkdirAll(filepath.Dir(filepath.Join(folder, path)), 0o755))
-		must(t, os.WriteFile(filepath.Join(folder, path), content, 0o644))
+		must(t, os.MkdirAll(filepath.Dir(filepath.Join(folder, path)), 0o750))
+		must(t, os.WriteFile(filepath.Join(folder, path), content, 0o600))
 	}
 	modules, err := filepath.Glob(filepath.Join(installed, "*", "node_modules"))
 	must(t, err)
@@ -119,7 +119,7 @@ func Workspace(t *testing.T, root string) string {
 // link fills a folder of modules with links to the installed ones. Those that lead to packages of the workspace lead to the copy's.
 func link(t *testing.T, installed, modules, folder, path string) {
 	t.Helper()
-	must(t, os.MkdirAll(filepath.Join(folder, path), 0o755))
+	must(t, os.MkdirAll(filepath.Join(folder, path), 0o750))
 	entries, err := os.ReadDir(modules)
 	must(t, err)
 	for _, entry := range entries {
