@@ -23,7 +23,7 @@ begin
   ), held as (
     select n.* from named n cross join beat b where n.status = 'In Progress' and n.worker_id = p_worker.id and n.claimed_at <= b.since
     union all
-    select t.* from beat b join public.tasks t on t.status = 'In Progress' and t.worker_id = p_worker.id and t.claimed_at > b.since
+    select t.* from public.tasks t where t.status = 'In Progress' and t.worker_id = p_worker.id and t.claimed_at > (select b.since from beat b)
   )
   select h.* from held h
   where not exists (select from public.tasks c where c.orchestrator_task_id = h.id and c.status in ('Queued', 'In Progress'));

@@ -902,3 +902,28 @@ func TestListWorkersLooksAtEachWorkersTasksAlone(t *testing.T) {
 		t.Errorf("50 idle workers cost %d pages, beside %d", more, one)
 	}
 }
+
+// Nor do the dead rows of what a worker has done, which an old transaction pins, once it was heard from again.
+func TestListWorkersLooksAtNoDeadRows(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 1000)
+	pin := b.pg.Conn(t)
+	if _, err := pin.Exec(t.Context(), "begin isolation level repeatable read; select count(*) from tasks"); err != nil {
+		t.Fatal(err)
+	}
+	b.pages("select * from list_workers()")
+	before := b.pages("select * from list_workers()")
+	for range 300 {
+		b.image()
+	}
+	tasks, err := b.ClaimNextTasks(t.Context(), anyWorker, 300, nil)
+	b.noError(err)
+	for _, task := range tasks {
+		b.complete(task)
+	}
+	b.exec("update workers set last_heartbeat = clock_timestamp() + interval '1 minute', running = '{}'")
+	after := min(b.pages("select * from list_workers()"), b.pages("select * from list_workers()")) // a connection plans at first
+	if len(tasks) != 300 || after > before+10 {
+		t.Errorf("%d pages after %d tasks, %d before", after, len(tasks), before)
+	}
+}
