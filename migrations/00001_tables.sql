@@ -511,7 +511,7 @@ create table darkroom.task_events_6 partition of darkroom.task_events for values
 create table darkroom.task_events_7 partition of darkroom.task_events for values in (7);
 comment on table darkroom.task_events is
   'Every change of tasks, generations, shots, shot_generations, projects and credits, written in the transaction that makes it.';
-comment on column darkroom.task_events.data is 'INSERT: the row. UPDATE: the columns that can change. DELETE: the row as it was.';
+comment on column darkroom.task_events.data is 'INSERT: the row, of credit_ledger nothing. UPDATE: the columns that can change. DELETE: the row as it was.';
 comment on column darkroom.task_events.slot is 'The partition: what the sequence event_slot says.';
 -- What an owner missed.
 create index task_events_by_owner on darkroom.task_events (owner_id, id);

@@ -314,6 +314,24 @@ grant execute on function auth.end_sessions to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/auth/ended_sessions.sql
+-- Which of these sessions have ended: those of users who sign in here, that are not there. For the gateway, which asks for sessions of its own
+-- access tokens only.
+create or replace function auth.ended_sessions(sessions uuid[], users uuid[])
+returns setof uuid
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select a.session from unnest(ended_sessions.sessions, ended_sessions.users) as a (session, owner)
+  where exists (select from darkroom.credentials c where c.user_id = a.owner)
+    and not exists (select from darkroom.sessions s where s.id = a.session and s.user_id = a.owner)
+$$;
+comment on function auth.ended_sessions is 'Which of these sessions have ended.';
+revoke all on function auth.ended_sessions from public;
+grant execute on function auth.ended_sessions to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/event_epoch.sql
 -- Which history of the database this is: its cluster, its number there, and the timeline. A position in the event log means something in its own
 -- history only: after a restore, a move to another server or the promotion of a standby, numbers may stand for other transactions.
@@ -589,7 +607,7 @@ grant execute on function auth.open_event_log to authenticator;
 -- and id a number that events of later transactions exceed. It comes also when there is no event.
 --
 -- owner, project: only events of these; then floor, a number that all unseen events exceed, keeps the search short. max_rows: null for all.
--- record: the row after the change; of a task's update, what cannot change is read from the task. old_record: a deleted row, or the id.
+-- record: the row after the change; of a task's update, what cannot change is read from the task, and an entry of the ledger, which never changes, there. old_record: a deleted row, or the id.
 -- Without owner it also asks for one NOTIFY when the log next grows (see public.arm_event_bell).
 -- Raises TD090 when the position is of another epoch, or events that were not seen have been removed from the log.
 create or replace function auth.read_events(
@@ -646,11 +664,14 @@ begin
       when p.kind = 'DELETE' then null
       when p.kind = 'UPDATE' and p.table_name = 'tasks'
         then coalesce(to_jsonb(t), jsonb_build_object('id', p.row_id, 'owner_id', p.owner_id, 'project_id', p.project_id)) || p.data
+      when p.table_name = 'credit_ledger' then to_jsonb(l)
       else p.data
     end,
     case p.kind when 'DELETE' then p.data when 'UPDATE' then jsonb_build_object('id', p.row_id) end,
     null::pg_snapshot
   from page p left join public.tasks t on t.id = case when p.kind = 'UPDATE' and p.table_name = 'tasks' then p.row_id::uuid end
+  left join public.credit_ledger l
+    on p.table_name = 'credit_ledger' and l.owner_id = p.owner_id and l.seq = case p.table_name when 'credit_ledger' then split_part(p.row_id, '/', 2)::bigint end
   order by p.id;
 end
 $$;
@@ -675,6 +696,36 @@ $$;
 comment on function auth.readable is 'Which of these projects and users the caller may see.';
 revoke all on function auth.readable from public;
 grant execute on function auth.readable to authenticated, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/readable_by.sql
+-- What auth.readable answers to several callers, in one transaction: subjects[i] is a project or user that the caller number askers[i] asks about, who
+-- has the role roles[n] and the claims claims[n]. Row security decides for each of them. For the gateway, whose login can become all of them;
+-- afterwards the transaction is the login's own again. An error of one caller is an error of the call.
+create or replace function auth.readable_by(roles text[], claims text[], askers integer[], subjects uuid[])
+returns table (asker integer, subject uuid)
+language plpgsql volatile security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_subjects uuid[];
+begin
+  for v_asker in 1 .. cardinality(readable_by.roles) loop
+    v_subjects := array(
+      select s.id from unnest(readable_by.askers, readable_by.subjects) as s (asker, id) where s.asker = v_asker);
+    perform set_config('request.jwt.claims', readable_by.claims[v_asker], true);
+    perform set_config('role', readable_by.roles[v_asker], true);
+    return query select v_asker, r.id from auth.readable(v_subjects) as r (id);
+    perform set_config('role', 'none', true);
+  end loop;
+  perform set_config('request.jwt.claims', '', true);
+end
+$$;
+comment on function auth.readable_by is 'Which projects and users several callers may see.';
+revoke all on function auth.readable_by from public;
+grant execute on function auth.readable_by to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -1313,6 +1364,7 @@ declare
   c_max_bytes constant integer := 1048576;
   c_max_depth constant integer := 32;
   c_max_values constant integer := 10000;
+  v_bytes integer := octet_length(p_params::text);
   v_path text;
   v_found jsonb;
 begin
@@ -1320,18 +1372,18 @@ begin
     raise exception 'Missing required fields' using errcode = 'TD001',
       detail = 'params (input) must be a JSON object.', hint = 'Send {} if there is nothing to say.';
   end if;
-  if octet_length(p_params::text) > c_max_bytes then
+  if v_bytes > c_max_bytes then
     raise exception 'Params too large' using errcode = 'TD004',
       detail = format('params may be up to %s bytes as text.', c_max_bytes), hint = 'Upload large inputs and send their location.';
   end if;
-  -- $.**{n} is what lies n levels down; nothing may lie deeper than the limit.
-  if jsonb_path_exists(p_params, '$.**{33}') then
+  -- $.**{n} is what lies n levels down; nothing may lie deeper than the limit. Each level takes two bytes at least.
+  if v_bytes > 2 * c_max_depth and jsonb_path_exists(p_params, '$.**{33}') then
     raise exception 'Params too large' using errcode = 'TD004',
       detail = format('params may be nested up to %s levels.', c_max_depth), hint = 'Flatten the structure.';
   end if;
 
   -- Counted only where the text is long enough to hold so many.
-  if octet_length(p_params::text) > 2 * c_max_values and (select count(*) from jsonb_path_query(p_params, '$.**')) > c_max_values then
+  if v_bytes > 2 * c_max_values and (select count(*) from jsonb_path_query(p_params, '$.**')) > c_max_values then
     raise exception 'Params too large' using errcode = 'TD004',
       detail = format('params may hold up to %s values.', c_max_values), hint = 'Upload large inputs and send their location.';
   end if;
@@ -1429,6 +1481,120 @@ end
 $$;
 comment on function darkroom.check_travel is 'Refuses travel details that do not fit together.';
 revoke all on function darkroom.check_travel from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/claim_one.sql
+-- The oldest task of these types that can run now, In Progress under this worker, its cost held; null when there is none. claim_next_tasks says what
+-- that means; this is the same for one task, with a statement for each step, which costs half of a batch of one.
+-- p_owner: only tasks of this user; null: everybody's.
+create or replace function darkroom.claim_one(p_worker text, p_owner uuid, p_types text[])
+returns public.tasks
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+-- Planned once, for any size of the tables: a plan made when they were empty must not be a scan.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+declare
+  v_mark timestamptz;
+  v_head record;
+  v_found darkroom.task_ready;
+  v_row darkroom.task_ready;
+  v_busy uuid[] := array[]::uuid[];    -- owners whose lock could not be had
+  v_locked uuid[] := array[]::uuid[];  -- owners whose lock we hold
+  v_armed boolean := false;
+  v_account public.credit_ledger;
+  v_task public.tasks;
+begin
+  loop
+    -- pick and lock the oldest ready row: types in the order of their heads, each only if it can beat what is picked
+    v_mark := timestamptz 'epoch' + coalesce(pg_sequence_last_value('darkroom.ready_mark'), 0) * interval '1 microsecond';
+    v_row := null;
+    if p_owner is not null then
+      select r.* into v_row from darkroom.task_ready r
+      where r.owner_id = p_owner and r.task_type = any (p_types) and not r.parked and r.owner_id <> all (v_busy)
+      order by r.created_at, r.job_no limit 1
+      for update skip locked;
+    else
+      for v_head in
+        select ty.name, h.created_at, h.job_no
+        from unnest(p_types) as ty (name)
+        cross join lateral (select r.created_at, r.job_no from darkroom.task_ready r
+                            where r.task_type = ty.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
+                            order by r.created_at, r.job_no limit 1) h
+        order by h.created_at, h.job_no
+      loop
+        exit when v_row.task_id is not null and (v_head.created_at, v_head.job_no) > (v_row.created_at, v_row.job_no);
+        select r.* into v_found from darkroom.task_ready r
+        where r.task_type = v_head.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
+        order by r.created_at, r.job_no limit 1
+        for update skip locked;
+        if found and (v_row.task_id is null or (v_found.created_at, v_found.job_no) < (v_row.created_at, v_row.job_no)) then
+          v_row := v_found;
+        end if;
+      end loop;
+    end if;
+
+    if v_row.task_id is null then
+      -- Nothing there. Ask to be woken, then look once more: what came in between has rung no bell.
+      if v_armed then
+        return null;
+      end if;
+      v_armed := true;
+      if pg_sequence_last_value('darkroom.worker_bell') is distinct from 2 then
+        perform setval('darkroom.worker_bell', 2);
+      end if;
+      continue;
+    end if;
+
+    -- lock the owner
+    if v_row.owner_id <> all (v_locked) then
+      if not darkroom.lock_owner(v_row.owner_id, cardinality(v_locked) = 0, '250ms') then
+        v_busy := v_busy || v_row.owner_id;
+        continue;
+      end if;
+      v_locked := v_locked || v_row.owner_id;
+    end if;
+
+    -- claim: if its owner can pay and the row says that it can run
+    v_account := null;
+    if v_row.cost > 0 then
+      select l.* into v_account from public.credit_ledger l where l.owner_id = v_row.owner_id order by l.seq desc limit 1;
+      if v_row.cost > coalesce(v_account.balance_after - v_account.held_after, 0) then
+        perform darkroom.set_aside(v_row);
+        continue;
+      end if;
+    end if;
+    update public.tasks t
+    set status = 'In Progress', worker_id = p_worker, claimed_at = clock_timestamp(), attempt = t.attempt + 1,
+        progress = null, run_after = null, updated_at = clock_timestamp()
+    where t.id = v_row.task_id and t.status = 'Queued'
+      and t.owner_id = v_row.owner_id and t.task_type = v_row.task_type and t.cost = v_row.cost
+      and t.created_at = v_row.created_at and t.job_no = v_row.job_no
+      and (t.dependant_on is null or not exists (select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete'))
+    returning t.* into v_task;
+    if not found then
+      perform darkroom.set_aside(v_row);
+      continue;
+    end if;
+    if v_row.cost > 0 then
+      insert into public.credit_ledger (owner_id, seq, kind, amount, balance_after, held_after, task_id, attempt)
+      values (v_row.owner_id, v_account.seq + 1, 'hold', v_row.cost, v_account.balance_after, v_account.held_after + v_row.cost,
+              v_task.id, v_task.attempt);
+    end if;
+    delete from darkroom.task_ready r
+    where r.owner_id = v_row.owner_id and r.task_type = v_row.task_type and r.cost = v_row.cost
+      and r.created_at = v_row.created_at and r.job_no = v_row.job_no;
+    perform darkroom.refill_lane(v_row.owner_id, v_row.task_type, v_row.cost, v_row.created_at, v_row.job_no, false);
+    return v_task;
+  end loop;
+end
+$$;
+comment on function darkroom.claim_one is 'Claims the oldest task of these types for a worker, and holds its cost.';
+revoke all on function darkroom.claim_one from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -2318,8 +2484,8 @@ as $$
 declare
   v_id uuid;
 begin
-  insert into public.generations (project_id, type, location, thumbnail_url, params, metadata, tasks, source_task_id, created_at)
-  values (p_task.project_id, p_type, p_task.output_location,
+  insert into public.generations (owner_id, project_id, type, location, thumbnail_url, params, metadata, tasks, source_task_id, created_at)
+  values (p_task.owner_id, p_task.project_id, p_type, p_task.output_location,
           coalesce(p_task.thumbnail_url, p_task.params #>> '{full_orchestrator_payload,thumbnail_url}', p_task.params ->> 'thumbnail_url'),
           p_task.params, p_task.metadata, jsonb_build_array(p_task.id), p_task.id, coalesce(p_task.completed_at, clock_timestamp()))
   on conflict (source_task_id) do update set source_task_id = excluded.source_task_id
@@ -2490,9 +2656,31 @@ revoke all on function darkroom.log_generation_error from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/log_ledger_entry.sql
+-- Trigger after insert on credit_ledger: appends the entry to the event log and rings the bell. The ledger is append-only: the event says which entry,
+-- as owner/seq, and auth.read_events reads it there.
+create or replace function darkroom.log_ledger_entry()
+returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into darkroom.task_events (slot, owner_id, table_name, kind, row_id, data)
+  values (coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), new.owner_id, 'credit_ledger', tg_op, concat(new.owner_id, '/', new.seq), '{}');
+  if pg_sequence_last_value('darkroom.event_bell') = 2 then
+    perform darkroom.ring_event_bell();
+  end if;
+  return null;
+end
+$$;
+comment on function darkroom.log_ledger_entry is 'Appends an entry of the ledger to the event log.';
+revoke all on function darkroom.log_ledger_entry from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/log_row_change.sql
--- Trigger after a change of generations, shots, shot_generations, projects or credit_ledger: appends it to the event log and rings the bell.
--- The table's name is the trigger's argument. credit_ledger has no id and no project: its row is owner/seq. A shot's owner is its project's.
+-- Trigger after a change of generations, shots, shot_generations or projects: appends it to the event log and rings the bell.
+-- The table's name is the trigger's argument. A shot's owner is its project's.
 create or replace function darkroom.log_row_change()
 returns trigger
 language plpgsql volatile security definer
@@ -2514,9 +2702,9 @@ begin
     select p.owner_id into strict v_owner from public.projects p where p.id = v_project;
   end if;
   insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
-  values ((select s.last_value from darkroom.event_slot s), v_owner, v_project, tg_argv[0], tg_op,
-          coalesce(v_row ->> 'id', concat(v_row ->> 'owner_id', '/', v_row ->> 'seq')), v_row);
-  if (select b.last_value from darkroom.event_bell b) = 2 then
+  values (coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), v_owner, v_project, tg_argv[0], tg_op,
+          v_row ->> 'id', v_row);
+  if pg_sequence_last_value('darkroom.event_bell') = 2 then
     perform darkroom.ring_event_bell();
   end if;
   return null;
@@ -2624,7 +2812,7 @@ begin
   if p_cancel_job_no is not null then
     perform pg_notify('river.river_control',
                       jsonb_build_object('action', 'cancel', 'queue', 'tasks', 'job_id', -p_cancel_job_no)::text);
-  elsif (select b.last_value from darkroom.worker_bell b) = 2 then
+  elsif pg_sequence_last_value('darkroom.worker_bell') = 2 then
     perform setval('darkroom.worker_bell', 1);
     perform pg_notify('river.river_insert', '{"queue":"tasks"}');
   end if;
@@ -2718,10 +2906,10 @@ begin
   -- The orchestrator's price covers its tree.
   new.cost := case when new.orchestrator_task_id is null then darkroom.price_of(v_type, new.params) else 0 end;
   if new.cost > 0 then
-    select coalesce(max(a.balance_after - a.held_after), 0) into v_available from darkroom.account(new.owner_id) a;
-    if v_available < new.cost then
+    select l.balance_after - l.held_after into v_available from public.credit_ledger l where l.owner_id = new.owner_id order by l.seq desc limit 1;
+    if coalesce(v_available, 0) < new.cost then
       raise exception 'Insufficient credits' using errcode = 'TD010',
-        detail = format('The task costs %s credits and %s are available.', new.cost, v_available), hint = 'Add credits, then try again.';
+        detail = format('The task costs %s credits and %s are available.', new.cost, coalesce(v_available, 0)), hint = 'Add credits, then try again.';
     end if;
   end if;
 
@@ -2902,7 +3090,7 @@ begin
   from (select r.created_at from darkroom.task_ready r
         where r.owner_id = p_owner and r.task_type = p_task_type and r.cost = p_cost
           and (r.created_at, r.job_no) > (p_created_at, p_job_no)
-        order by r.created_at, r.job_no limit c_window) w;
+        order by r.created_at, r.job_no limit c_low) w;
   if v_count >= c_low then
     return;
   end if;
@@ -3285,6 +3473,43 @@ revoke all on function darkroom.session_idle from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/set_aside.sql
+-- A ready row that a claim has picked and cannot have: it leaves the queue when its task cannot run (it has ended, or the hint is wrong), and its
+-- lane is parked when the owner cannot pay for it. The caller holds the owner's lock and the row's.
+create or replace function darkroom.set_aside(p_row darkroom.task_ready)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_available numeric;
+begin
+  delete from darkroom.task_ready r
+  where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p_row.owner_id, p_row.task_type, p_row.cost, p_row.created_at, p_row.job_no)
+    and not exists (
+      select from public.tasks t
+      where t.id = p_row.task_id and t.status = 'Queued'
+        and (t.owner_id, t.task_type, t.cost, t.created_at, t.job_no) = (p_row.owner_id, p_row.task_type, p_row.cost, p_row.created_at, p_row.job_no)
+        and (t.dependant_on is null or not exists (select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete')));
+  if found then
+    perform darkroom.refill_lane(p_row.owner_id, p_row.task_type, p_row.cost, p_row.created_at, p_row.job_no, false);
+  end if;
+
+  select coalesce(max(a.balance_after - a.held_after), 0) into v_available from darkroom.account(p_row.owner_id) a;
+  if p_row.cost > v_available then
+    update darkroom.task_ready r set parked = true
+    from (select l.* from darkroom.task_ready l
+          where l.owner_id = p_row.owner_id and l.task_type = p_row.task_type and l.cost = p_row.cost and not l.parked
+          for update skip locked) lane
+    where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (lane.owner_id, lane.task_type, lane.cost, lane.created_at, lane.job_no);
+  end if;
+end
+$$;
+comment on function darkroom.set_aside is 'What becomes of a ready row that cannot be claimed.';
+revoke all on function darkroom.set_aside from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/sign_in_account.sql
 -- What a user who signs in here is told of the account: see auth.account_of. Null: the user does not sign in here.
 create or replace function darkroom.sign_in_account(p_user uuid)
@@ -3426,6 +3651,37 @@ end
 $$;
 comment on function darkroom.unpark_lanes is 'Shows the lanes an owner can pay for to the claim again.';
 revoke all on function darkroom.unpark_lanes from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/wanted_types.sql
+-- The types of task that a worker may claim now: those its capabilities allow, of those that it registered for, of those that it wants (p_types; null:
+-- all). Empty when these have nothing in common. The guard of every claim.
+-- Raises TD022 (p_worker is not registered; p_name is what the caller called it), TD050 (isolation).
+create or replace function darkroom.wanted_types(p_worker text, p_name text, p_types text[])
+returns text[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_types text[];
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'Wrong transaction isolation' using errcode = 'TD050',
+      detail = format('This transaction is %s; a claim needs read committed.', current_setting('transaction_isolation')),
+      hint = 'Call it in a transaction of its own, with the default isolation.';
+  end if;
+  select array_remove(array_agg(case when p_types is null or v.task_type = any (p_types) then v.task_type end order by v.task_type), null) into v_types
+  from darkroom.worker_types v where v.worker_id = p_worker;
+  if v_types is null then
+    raise exception 'Unknown worker' using errcode = 'TD022',
+      detail = format('No worker "%s" is registered.', left(p_name, 200)), hint = 'Call register_worker first.';
+  end if;
+  return v_types;
+end
+$$;
+comment on function darkroom.wanted_types is 'Types of task that a worker may claim now.';
+revoke all on function darkroom.wanted_types from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3668,7 +3924,7 @@ begin
     v_row := new;
   end if;
   insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
-  values ((select s.last_value from darkroom.event_slot s), v_row.owner_id, v_row.project_id, 'tasks', tg_op, v_row.id,
+  values (coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), v_row.owner_id, v_row.project_id, 'tasks', tg_op, v_row.id,
     case tg_op
       when 'UPDATE' then jsonb_build_object(
         'status', new.status, 'worker_id', new.worker_id, 'attempt', new.attempt, 'failed_attempts', new.failed_attempts,
@@ -3677,7 +3933,7 @@ begin
         'generation_created', new.generation_created, 'updated_at', new.updated_at, 'completed_at', new.completed_at)
       else to_jsonb(v_row)
     end);
-  if (select b.last_value from darkroom.event_bell b) = 2 then
+  if pg_sequence_last_value('darkroom.event_bell') = 2 then
     perform darkroom.ring_event_bell();
   end if;
   return null;
@@ -3817,8 +4073,14 @@ returns setof public.tasks
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_worker text := darkroom.caller_worker(claim_next_task.worker_id);
+  v_task public.tasks;
 begin
-  return query select * from public.claim_next_tasks(claim_next_task.worker_id, 1);
+  v_task := darkroom.claim_one(v_worker, darkroom.caller_owner(), darkroom.wanted_types(v_worker, claim_next_task.worker_id, null));
+  if v_task.id is not null then
+    return next v_task;
+  end if;
 end
 $$;
 comment on function public.claim_next_task is 'Hands a worker its next task, oldest first, and holds its cost.';
@@ -3857,10 +4119,11 @@ as $$
 declare
   v_owner_only uuid := darkroom.caller_owner();
   v_worker text := darkroom.caller_worker(claim_next_tasks.worker_id);
-  -- While a lane has a backlog, its window holds 8 rows or more (refill_lane): so the oldest 8 tasks stand in ready, and rounds of
-  -- that many keep a batch in exact order.
-  c_round constant integer := 8;
+  -- While a lane has a backlog, its window holds 8 rows or more (refill_lane): a round that ends with the eighth of a lane is in exact order.
+  c_lane constant integer := 8;
+  c_round constant integer := 100;
   v_types text[];
+  v_one public.tasks;
   v_want integer;
   v_total integer := 0;
   v_mark timestamptz;
@@ -3875,20 +4138,16 @@ declare
   v_lane darkroom.task_ready;
 begin
   -- guard
-  if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception 'Wrong transaction isolation' using errcode = 'TD050',
-      detail = format('This transaction is %s; a claim needs read committed.', current_setting('transaction_isolation')),
-      hint = 'Call it in a transaction of its own, with the default isolation.';
-  end if;
   if max_tasks is null or max_tasks not between 1 and 1000 then
     raise exception 'Invalid params' using errcode = 'TD003', detail = 'max_tasks must be 1 to 1000.';
   end if;
-  select array_remove(array_agg(case when claim_next_tasks.task_types is null or v.task_type = any (claim_next_tasks.task_types) then v.task_type end
-                                order by v.task_type), null) into v_types
-  from darkroom.worker_types v where v.worker_id = v_worker;
-  if v_types is null then
-    raise exception 'Unknown worker' using errcode = 'TD022',
-      detail = format('No worker "%s" is registered.', left(claim_next_tasks.worker_id, 200)), hint = 'Call register_worker first.';
+  v_types := darkroom.wanted_types(v_worker, claim_next_tasks.worker_id, claim_next_tasks.task_types);
+  if max_tasks = 1 then
+    v_one := darkroom.claim_one(v_worker, v_owner_only, v_types);
+    if v_one.id is not null then
+      return next v_one;
+    end if;
+    return;
   end if;
 
   loop
@@ -3925,6 +4184,15 @@ begin
           from (select f as r from unnest(v_picked || v_found) f order by f.created_at, f.job_no limit v_want) m;
         end if;
       end loop;
+    end if;
+
+    if cardinality(v_picked) > c_lane then
+      select array_agg(c.r order by c.place) into v_picked
+      from (select n.r, n.place, max(n.nth) over (order by n.place rows between unbounded preceding and 1 preceding) as before
+            from (select p as r, row_number() over (order by p.created_at, p.job_no) as place,
+                    row_number() over (partition by p.owner_id, p.task_type, p.cost order by p.created_at, p.job_no) as nth
+                  from unnest(v_picked) p) n) c
+      where coalesce(c.before, 0) < c_lane;
     end if;
 
     if cardinality(v_picked) = 0 then
@@ -4042,14 +4310,23 @@ create or replace function public.complete_task(
 returns public.tasks
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
+-- Planned once, for any size of the tables: a plan made when they were empty must not be a scan.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
 as $$
 #variable_conflict use_column
 declare
+  c_ours constant text := '/storage/v1/object/public/image_uploads/';
+  v_token uuid := darkroom.caller_token();
+  v_unfenced boolean := complete_task.worker_id is null and complete_task.attempt is null;
+  v_worker text := complete_task.worker_id;
+  v_attempt integer := complete_task.attempt;
+  v_owner uuid;
+  v_revived boolean := false;
   v_before public.tasks;
   v_task public.tasks;
-  c_ours constant text := '/storage/v1/object/public/image_uploads/';
-  v_unfenced boolean := complete_task.worker_id is null and complete_task.attempt is null;
-  v_revived boolean := false;
   v_url text;
 begin
   -- guard
@@ -4062,32 +4339,48 @@ begin
   end if;
 
   -- lock
-  if v_unfenced then
-    v_revived := darkroom.revive_task(complete_task.task_id);
+  if v_unfenced or v_token is not null then
+    if v_unfenced then
+      v_revived := darkroom.revive_task(complete_task.task_id);
+    end if;
+    v_before := darkroom.lock_held_task(complete_task.task_id, complete_task.worker_id, complete_task.attempt, 'complete');
+    if v_before.status = 'In Progress' then
+      foreach v_url in array array[complete_task.output_location, complete_task.thumbnail_url] loop
+        if strpos(v_url, c_ours) > 0 then
+          perform darkroom.check_output(v_before, v_url, v_before.attempt - v_revived::integer);
+        end if;
+      end loop;
+    end if;
+    v_owner := v_before.owner_id;
+    v_worker := v_before.worker_id;
+    v_attempt := v_before.attempt;
+  else
+    select t.owner_id into v_owner from public.tasks t where t.id = complete_task.task_id and t.owner_id = coalesce(darkroom.caller_owner(), t.owner_id);
+    if found then
+      perform darkroom.lock_owner(v_owner);
+    end if;
   end if;
-  v_before := darkroom.lock_held_task(complete_task.task_id, complete_task.worker_id, complete_task.attempt, 'complete');
-  if v_before.status <> 'In Progress' then
+
+  -- write, if the fence lets it through
+  update public.tasks t
+  set status = 'Complete', output_location = complete_task.output_location, thumbnail_url = complete_task.thumbnail_url,
+      metadata = t.metadata || coalesce(complete_task.metadata, '{}'), error_message = null, completed_at = clock_timestamp(), updated_at = clock_timestamp()
+  where t.id = complete_task.task_id and t.owner_id = v_owner and t.status = 'In Progress'
+    and t.worker_id = coalesce(v_worker, t.worker_id) and t.attempt = coalesce(v_attempt, t.attempt)
+  returning t.* into v_task;
+  if not found then
+    v_before := darkroom.lock_held_task(complete_task.task_id, complete_task.worker_id, complete_task.attempt, 'complete');
     if complete_task.attempt is null and v_before.output_location is distinct from complete_task.output_location then
       raise exception 'Task has ended' using errcode = 'TD032',
         detail = format('Task %s is Complete with another output.', v_before.id), hint = 'Terminal states are closed: nothing was changed.';
     end if;
-    return v_before;
+    return v_before;  -- a repeat
   end if;
 
-  foreach v_url in array array[complete_task.output_location, complete_task.thumbnail_url] loop
-    if strpos(v_url, c_ours) > 0 and (v_unfenced or darkroom.caller_token() is not null) then
-      perform darkroom.check_output(v_before, v_url, v_before.attempt - v_revived::integer);
-    end if;
-  end loop;
-
-  -- write
-  update public.tasks t
-  set status = 'Complete', output_location = complete_task.output_location, thumbnail_url = complete_task.thumbnail_url,
-      metadata = t.metadata || coalesce(complete_task.metadata, '{}'), error_message = null, completed_at = clock_timestamp(), updated_at = clock_timestamp()
-  where t.id = v_before.id
-  returning t.* into v_task;
-  perform darkroom.end_attempt(v_before, 'complete');
-  perform darkroom.release_dependents(v_task.id);
+  perform darkroom.end_attempt(v_task, 'complete');
+  if exists (select from darkroom.task_deps d where d.dep_id = v_task.id) then
+    perform darkroom.release_dependents(v_task.id);
+  end if;
   if v_task.orchestrator_task_id is not null then
     perform darkroom.finish_orchestrator(v_task);
   end if;
@@ -4104,36 +4397,116 @@ grant execute on function public.complete_task to worker, service_role;
 -- Completes several tasks of one worker; one that is refused does not touch the others. Returns a row per task, in the order
 -- given, with its status then, or the code and message of the refusal. Owners are locked in the order of their ids.
 -- Raises TD003 for more than 1,000 at once. Writes what complete_task writes.
+--
+-- What the fence lets through is completed together, which costs a fraction of one by one; the rest, and all for callers with a token, by complete_task.
 create or replace function public.complete_tasks(worker_id text, completions public.completion[])
 returns setof public.completion_result
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
+-- Planned once, for any size of the tables: a plan made when they were empty must not be a scan.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
 as $$
 #variable_conflict use_column
 declare
+  v_owner uuid;
+  v_task public.tasks;
   v_one record;
-  v_done public.tasks;
-  v_results public.completion_result[];
+  v_done public.tasks[];
+  v_done_places bigint[];
+  v_rest_places bigint[] := array[]::bigint[];
+  v_rest public.completion_result[] := array[]::public.completion_result[];
 begin
   if cardinality(completions) > 1000 then
     raise exception 'Invalid params' using errcode = 'TD003', detail = 'Up to 1000 tasks can be completed at once.';
   end if;
-  v_results := array_fill(null::public.completion_result, array[coalesce(cardinality(completions), 0)]);
+
+  if complete_tasks.worker_id is not null and darkroom.caller_token() is null then
+    -- lock
+    for v_owner in
+      select distinct t.owner_id from unnest(completions) c join public.tasks t on t.id = c.task_id
+      where t.owner_id = coalesce(darkroom.caller_owner(), t.owner_id)
+      order by t.owner_id
+    loop
+      perform darkroom.lock_owner(v_owner);
+    end loop;
+
+    -- write, what the fence lets through
+    begin
+      with wanted as (
+        select distinct on (c.task_id) c.* from unnest(completions) with ordinality as c (task_id, attempt, output_location, metadata, thumbnail_url, place)
+        where btrim(c.output_location) <> '' and jsonb_typeof(coalesce(c.metadata, '{}')) = 'object' and octet_length(coalesce(c.metadata, '{}')::text) <= 65536
+        order by c.task_id, c.place
+      ), done as (
+        update public.tasks t
+        set status = 'Complete', output_location = w.output_location, thumbnail_url = w.thumbnail_url,
+            metadata = t.metadata || coalesce(w.metadata, '{}'), error_message = null, completed_at = clock_timestamp(), updated_at = clock_timestamp()
+        from wanted w
+        where t.id = w.task_id and t.status = 'In Progress' and t.worker_id = complete_tasks.worker_id and t.attempt = coalesce(w.attempt, t.attempt)
+          and t.owner_id = coalesce(darkroom.caller_owner(), t.owner_id)
+        returning w.place, t as task
+      ), attempts as (
+        insert into public.task_attempts (owner_id, task_id, attempt, worker_id, claimed_at, outcome)
+        select (d.task).owner_id, (d.task).id, (d.task).attempt, (d.task).worker_id, (d.task).claimed_at, 'complete' from done d
+      ), accounts as (
+        select o.owner_id, a.seq, a.balance_after, a.held_after
+        from (select distinct (d.task).owner_id from done d where (d.task).cost > 0) o
+        cross join lateral (select l.* from public.credit_ledger l where l.owner_id = o.owner_id order by l.seq desc limit 1) a
+      ), settles as (
+        insert into public.credit_ledger (owner_id, seq, kind, amount, balance_after, held_after, task_id, attempt)
+        select (d.task).owner_id, a.seq + row_number() over w, 'settle', (d.task).cost,
+          a.balance_after - sum((d.task).cost) over w, a.held_after - sum((d.task).cost) over w, (d.task).id, (d.task).attempt
+        from done d join accounts a on a.owner_id = (d.task).owner_id
+        where (d.task).cost > 0
+        window w as (partition by (d.task).owner_id order by d.place)
+      )
+      select array_agg(d.task), array_agg(d.place) into v_done, v_done_places from done d;
+    exception when integrity_constraint_violation or data_exception or raise_exception then
+      v_done := null;  -- one of them is at fault: each on its own
+      v_done_places := null;
+    end;
+
+    for v_task in
+      select d.* from unnest(v_done) d
+      where d.orchestrator_task_id is not null or exists (select from darkroom.task_deps o where o.dep_id = d.id)
+      order by d.owner_id, d.created_at, d.job_no
+    loop
+      perform darkroom.release_dependents(v_task.id);
+      if v_task.orchestrator_task_id is not null then
+        perform darkroom.finish_orchestrator(v_task);
+      end if;
+    end loop;
+  end if;
+
+  -- the rest: repeats, refusals
   for v_one in
-    select c.*, t.owner_id from unnest(completions) with ordinality
-      as c (task_id, attempt, output_location, metadata, thumbnail_url, place)
+    select c.* from unnest(completions) with ordinality as c (task_id, attempt, output_location, metadata, thumbnail_url, place)
     left join public.tasks t on t.id = c.task_id
+    where c.place <> all (coalesce(v_done_places, '{}'))
     order by t.owner_id, c.place
   loop
+    v_rest_places := v_rest_places || v_one.place;
     begin
-      v_done := public.complete_task(v_one.task_id, v_one.output_location, complete_tasks.worker_id, v_one.attempt, v_one.metadata,
+      v_task := public.complete_task(v_one.task_id, v_one.output_location, complete_tasks.worker_id, v_one.attempt, v_one.metadata,
                                      v_one.thumbnail_url);
-      v_results[v_one.place] := row(v_one.task_id, v_done.status, null, null)::public.completion_result;
+      v_rest := v_rest || row(v_one.task_id, v_task.status, null, null)::public.completion_result;
     exception when sqlstate 'TD003' or sqlstate 'TD006' or sqlstate 'TD021' or sqlstate 'TD031' or sqlstate 'TD032' then
-      v_results[v_one.place] := row(v_one.task_id, null, sqlstate, sqlerrm)::public.completion_result;
+      v_rest := v_rest || row(v_one.task_id, null, sqlstate, sqlerrm)::public.completion_result;
     end;
   end loop;
-  return query select r.task_id, r.status, r.error_code, r.error_message from unnest(v_results) with ordinality as r (task_id, status, error_code, error_message, place) order by r.place;
+
+  return query
+  select a.task_id, a.status, a.error_code, a.error_message
+  from (
+    select d.id as task_id, d.status, null::text as error_code, null::text as error_message, p.place
+    from unnest(v_done) with ordinality d join unnest(v_done_places) with ordinality as p (place, nth) on p.nth = d.ordinality
+    union all
+    select r.task_id, r.status, r.error_code, r.error_message, r.place
+    from unnest(v_rest, v_rest_places) as r (task_id, status, error_code, error_message, place)
+  ) a
+  order by a.place;
 end
 $$;
 comment on function public.complete_tasks is 'Completes several tasks of one worker, each on its own.';
@@ -4226,8 +4599,8 @@ begin
   begin
     v_generation := darkroom.insert_generation(new, v_type.result_type);
     if v_shot is not null then
-      insert into public.shot_generations (shot_id, generation_id, position)
-      select v_shot, v_generation, null
+      insert into public.shot_generations (owner_id, project_id, shot_id, generation_id, position)
+      select new.owner_id, new.project_id, v_shot, v_generation, null
       where not exists (select from public.shot_generations sg where sg.shot_id = v_shot and sg.generation_id = v_generation);
     end if;
     new.generation_created := true;
@@ -6361,6 +6734,10 @@ drop function darkroom.worker_alive(public.workers,timestamp with time zone);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.wanted_types(text,text,text[]);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.unpark_lanes(uuid,numeric);
 -- +goose StatementEnd
 
@@ -6374,6 +6751,10 @@ drop function darkroom.tasks_before(public.tasks,text[],boolean);
 
 -- +goose StatementBegin
 drop function darkroom.sign_in_account(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.set_aside(darkroom.task_ready);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -6474,6 +6855,10 @@ drop function darkroom.lose_tasks(text,text);
 
 -- +goose StatementBegin
 drop function darkroom.log_row_change();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.log_ledger_entry();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -6585,6 +6970,10 @@ drop function darkroom.close_tasks(uuid,uuid,text,text,text);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.claim_one(text,uuid,text[]);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.check_travel(integer,jsonb,jsonb,jsonb,jsonb);
 -- +goose StatementEnd
 
@@ -6685,6 +7074,10 @@ drop function auth.realtime_tables();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function auth.readable_by(text[],text[],integer[],uuid[]);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function auth.readable(uuid[]);
 -- +goose StatementEnd
 
@@ -6734,6 +7127,10 @@ drop function auth.finish_upload(text,uuid,bigint,text,text,jsonb);
 
 -- +goose StatementBegin
 drop function auth.event_epoch();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.ended_sessions(uuid[],uuid[]);
 -- +goose StatementEnd
 
 -- +goose StatementBegin

@@ -21,12 +21,14 @@ create trigger fill_project before insert on public.projects
 create trigger remember_deleted_generation after delete on public.generations
   for each row execute function darkroom.remember_deleted_generation();
 create trigger fill_generation before insert on public.generations
-  for each row execute function darkroom.fill_generation();
+  for each row when (new.owner_id is null) execute function darkroom.fill_generation();
 create trigger refuse_move before update on public.shots
   for each row when (old.id <> new.id or old.project_id <> new.project_id) execute function darkroom.refuse_move();
 create trigger refuse_move before update on public.shot_generations
   for each row when (old.id <> new.id) execute function darkroom.refuse_move();
-create trigger fill_shot_generation before insert or update on public.shot_generations
+create trigger fill_shot_generation before insert on public.shot_generations
+  for each row when (new.owner_id is null or new.project_id is null) execute function darkroom.fill_shot_generation();
+create trigger keep_shot_generation before update on public.shot_generations
   for each row execute function darkroom.fill_shot_generation();
 
 create trigger log_projects after insert or update or delete on public.projects
@@ -38,7 +40,7 @@ create trigger log_generations after insert or update or delete on public.genera
 create trigger log_shot_generations after insert or update or delete on public.shot_generations
   for each row execute function darkroom.log_row_change('shot_generations');
 create trigger log_credits after insert on public.credit_ledger
-  for each row execute function darkroom.log_row_change('credit_ledger');
+  for each row execute function darkroom.log_ledger_entry();
 
 -- Who changed what only the service may change.
 create trigger audit after insert or update or delete on public.users
@@ -80,6 +82,7 @@ drop trigger log_shots on public.shots;
 drop trigger log_credits on public.credit_ledger;
 drop trigger log_shot_generations on public.shot_generations;
 drop trigger log_generations on public.generations;
+drop trigger keep_shot_generation on public.shot_generations;
 drop trigger fill_shot_generation on public.shot_generations;
 drop trigger fill_generation on public.generations;
 drop trigger broadcast_task_status_update on public.tasks;

@@ -353,7 +353,7 @@ create table darkroom.task_events (
 ) partition by LIST (slot);
 CREATE INDEX task_events_by_owner ON ONLY darkroom.task_events USING btree (owner_id, id);
 comment on table darkroom.task_events is 'Every change of tasks, generations, shots, shot_generations, projects and credits, written in the transaction that makes it.';
-comment on column darkroom.task_events.data is 'INSERT: the row. UPDATE: the columns that can change. DELETE: the row as it was.';
+comment on column darkroom.task_events.data is 'INSERT: the row, of credit_ledger nothing. UPDATE: the columns that can change. DELETE: the row as it was.';
 comment on column darkroom.task_events.slot is 'The partition: what the sequence event_slot says.';
 grant select on darkroom.task_events to service_role;
 create table darkroom.task_events_0 (
@@ -552,7 +552,7 @@ CREATE UNIQUE INDEX one_grant_per_key ON public.credit_ledger USING btree (owner
 CREATE UNIQUE INDEX one_release_per_attempt ON public.credit_ledger USING btree (task_id, attempt) WHERE (kind = 'release'::text);
 CREATE UNIQUE INDEX one_settle_per_task ON public.credit_ledger USING btree (task_id) WHERE (kind = 'settle'::text);
 CREATE TRIGGER audit AFTER INSERT ON public.credit_ledger FOR EACH ROW WHEN ((new.kind = 'grant'::text)) EXECUTE FUNCTION darkroom.audit_change('credit_ledger', 'owner_id', 'seq', 'amount');
-CREATE TRIGGER log_credits AFTER INSERT ON public.credit_ledger FOR EACH ROW EXECUTE FUNCTION darkroom.log_row_change('credit_ledger');
+CREATE TRIGGER log_credits AFTER INSERT ON public.credit_ledger FOR EACH ROW EXECUTE FUNCTION darkroom.log_ledger_entry();
 alter table public.credit_ledger enable row level security, force row level security;
 create policy internal on public.credit_ledger as permissive for all to current_user using true with check true;
 create policy own on public.credit_ledger as permissive for select to authenticated using (owner_id = ( SELECT auth.uid() AS uid));
@@ -594,7 +594,7 @@ create table public.generations (
 );
 CREATE INDEX generations_by_project ON public.generations USING btree (project_id, created_at DESC);
 CREATE INDEX generations_by_task ON public.generations USING gin (tasks jsonb_path_ops);
-CREATE TRIGGER fill_generation BEFORE INSERT ON public.generations FOR EACH ROW EXECUTE FUNCTION darkroom.fill_generation();
+CREATE TRIGGER fill_generation BEFORE INSERT ON public.generations FOR EACH ROW WHEN ((new.owner_id IS NULL)) EXECUTE FUNCTION darkroom.fill_generation();
 CREATE TRIGGER log_generations AFTER INSERT OR DELETE OR UPDATE ON public.generations FOR EACH ROW EXECUTE FUNCTION darkroom.log_row_change('generations');
 CREATE TRIGGER remember_deleted_generation AFTER DELETE ON public.generations FOR EACH ROW EXECUTE FUNCTION darkroom.remember_deleted_generation();
 alter table public.generations enable row level security, force row level security;
@@ -664,7 +664,8 @@ create table public.shot_generations (
 );
 CREATE INDEX shot_generations_by_generation ON public.shot_generations USING btree (generation_id);
 CREATE INDEX shot_generations_by_shot ON public.shot_generations USING btree (shot_id, "position");
-CREATE TRIGGER fill_shot_generation BEFORE INSERT OR UPDATE ON public.shot_generations FOR EACH ROW EXECUTE FUNCTION darkroom.fill_shot_generation();
+CREATE TRIGGER fill_shot_generation BEFORE INSERT ON public.shot_generations FOR EACH ROW WHEN (((new.owner_id IS NULL) OR (new.project_id IS NULL))) EXECUTE FUNCTION darkroom.fill_shot_generation();
+CREATE TRIGGER keep_shot_generation BEFORE UPDATE ON public.shot_generations FOR EACH ROW EXECUTE FUNCTION darkroom.fill_shot_generation();
 CREATE TRIGGER log_shot_generations AFTER INSERT OR DELETE OR UPDATE ON public.shot_generations FOR EACH ROW EXECUTE FUNCTION darkroom.log_row_change('shot_generations');
 CREATE TRIGGER refuse_move BEFORE UPDATE ON public.shot_generations FOR EACH ROW WHEN ((old.id <> new.id)) EXECUTE FUNCTION darkroom.refuse_move();
 alter table public.shot_generations enable row level security, force row level security;
@@ -954,6 +955,8 @@ grant execute on function auth.drop_full_buckets(integer) to authenticator;
 grant execute on function auth.end_leases(uuid,uuid[]) to authenticator;
 -- function auth.end_sessions(user_id uuid, session_id uuid, scope text) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.end_sessions(uuid,uuid,text) to authenticator;
+-- function auth.ended_sessions(sessions uuid[], users uuid[]) returns SETOF uuid sql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.ended_sessions(uuid[],uuid[]) to authenticator;
 -- function auth.event_epoch() returns text sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.event_epoch() to authenticator;
 -- function auth.finish_upload(object_key text, reservation uuid, stored bigint, content_type text DEFAULT NULL::text, cache_control text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp
@@ -980,6 +983,8 @@ grant execute on function auth.open_event_log() to authenticator;
 grant execute on function auth.read_events(text,pg_snapshot,pg_snapshot,bigint,bigint,uuid,uuid,integer) to authenticator;
 -- function auth.readable(ids uuid[]) returns SETOF uuid sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.readable(uuid[]) to authenticated, service_role;
+-- function auth.readable_by(roles text[], claims text[], askers integer[], subjects uuid[]) returns TABLE(asker integer, subject uuid) plpgsql volatile set search_path=pg_catalog, pg_temp
+grant execute on function auth.readable_by(text[],text[],integer[],uuid[]) to authenticator;
 -- function auth.realtime_tables() returns TABLE(table_name text, columns jsonb, own_rules boolean) sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.realtime_tables() to authenticator;
 -- function auth.role() returns text sql stable set search_path=pg_catalog, pg_temp
@@ -1018,6 +1023,7 @@ grant execute on function auth.worker_id(text) to worker;
 -- function darkroom.check_params(p_type public.task_types, p_params jsonb) returns void plpgsql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.check_queue_room(p_owner uuid, p_job_no bigint, p_refuse boolean) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.check_travel(p_n integer, p_images jsonb, p_frames jsonb, p_overlaps jsonb, p_seed jsonb) returns void plpgsql immutable set search_path=pg_catalog, pg_temp
+-- function darkroom.claim_one(p_worker text, p_owner uuid, p_types text[]) returns public.tasks plpgsql volatile set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
 -- function darkroom.close_tasks(p_owner uuid, p_task uuid, p_status text, p_error text, p_outcome text) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.drop_from_queue(p_task public.tasks) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.end_attempt(p_task public.tasks, p_outcome text, p_error text DEFAULT NULL::text) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
@@ -1046,6 +1052,7 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.lock_held_task(p_task uuid, p_worker text, p_attempt integer, p_repeat text DEFAULT NULL::text) returns public.tasks plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.lock_owner(p_owner uuid, p_wait boolean DEFAULT true, p_timeout text DEFAULT NULL::text) returns boolean plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.log_generation_error(p_task public.tasks, p_step text, p_sqlstate text, p_message text) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.log_ledger_entry() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.log_row_change() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.lose_tasks(p_worker text, p_error text) returns integer plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.lower_ready_mark(p_created_at timestamp with time zone) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
@@ -1071,11 +1078,13 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.ring_event_bell() returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.rotate_events() returns boolean plpgsql volatile set search_path=pg_catalog, pg_temp set lock_timeout=200ms
 -- function darkroom.session_idle() returns interval sql immutable set search_path=pg_catalog, pg_temp
+-- function darkroom.set_aside(p_row darkroom.task_ready) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.sign_in_account(p_user uuid) returns jsonb sql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.tasks_before(p_task public.tasks, p_types text[], p_own_only boolean) returns darkroom.tasks_before plpgsql stable set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
 -- function darkroom.tasks_of_worker() returns uuid[] sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function darkroom.tasks_of_worker() to worker;
 -- function darkroom.unpark_lanes(p_owner uuid, p_available numeric) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.wanted_types(p_worker text, p_name text, p_types text[]) returns text[] plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.worker_alive(p_worker public.workers, p_seen timestamp with time zone) returns boolean plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.worker_seen(p_worker public.workers) returns timestamp with time zone plpgsql stable set search_path=pg_catalog, pg_temp
 -- function public.admit_due_tasks(max_tasks integer DEFAULT 1000) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp
@@ -1097,9 +1106,9 @@ grant execute on function public.claim_for_silent_worker(text) to service_role, 
 grant execute on function public.claim_next_task(text) to service_role, worker;
 -- function public.claim_next_tasks(worker_id text, max_tasks integer DEFAULT 1, task_types text[] DEFAULT NULL::text[]) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
 grant execute on function public.claim_next_tasks(text,integer,text[]) to service_role, worker;
--- function public.complete_task(task_id uuid, output_location text, worker_id text DEFAULT NULL::text, attempt integer DEFAULT NULL::integer, metadata jsonb DEFAULT '{}'::jsonb, thumbnail_url text DEFAULT NULL::text) returns public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+-- function public.complete_task(task_id uuid, output_location text, worker_id text DEFAULT NULL::text, attempt integer DEFAULT NULL::integer, metadata jsonb DEFAULT '{}'::jsonb, thumbnail_url text DEFAULT NULL::text) returns public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
 grant execute on function public.complete_task(uuid,text,text,integer,jsonb,text) to service_role, worker;
--- function public.complete_tasks(worker_id text, completions public.completion[]) returns SETOF public.completion_result plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+-- function public.complete_tasks(worker_id text, completions public.completion[]) returns SETOF public.completion_result plpgsql volatile security definer set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
 grant execute on function public.complete_tasks(text,public.completion[]) to service_role, worker;
 -- function public.create_access_token(scope text, label text DEFAULT ''::text, expires_in interval DEFAULT NULL::interval, user_id uuid DEFAULT NULL::uuid) returns public.new_access_token plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.create_access_token(text,text,interval,uuid) to authenticated, service_role;
