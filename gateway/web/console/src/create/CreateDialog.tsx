@@ -25,7 +25,7 @@ interface FormProps {
 export default function CreateDialog({ request, onClose }: FormProps) {
   const [kind, setKind] = useState(request.kind);
   return (
-    <Dialog wide title="Create" onClose={onClose} testId="create-dialog">
+    <Dialog wide stays title="Create" onClose={onClose} testId="create-dialog">
       <div className={css.kinds} role="tablist" aria-label="What to make">
         {(['picture', 'travel'] as const).map((k) => (
           <button key={k} type="button" role="tab" aria-selected={kind === k} onClick={() => setKind(k)} data-testid={`tab-${k}`}>

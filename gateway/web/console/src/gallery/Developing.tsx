@@ -3,6 +3,7 @@ import { Link } from 'wouter';
 import { useConsole } from '../app/console';
 import { kindOf, titleOf } from '../lib/words';
 import { percentOf, phaseOf, previewOf, type Tree } from '../queue/tree';
+import { Preview } from '../ui/Preview';
 import { classes, Progress } from '../ui/ui';
 import css from './Developing.module.css';
 
@@ -22,7 +23,9 @@ export function Developing({ tree }: { tree: Tree }) {
       data-task={task.id}
       data-status={task.status}
     >
-      {preview ? <img className={css.preview} src={preview} alt="" decoding="async" /> : <span className={css.bath} aria-hidden="true" />}
+      <Preview src={preview} className={css.preview}>
+        <span className={css.bath} aria-hidden="true" />
+      </Preview>
       {waiting ? <Clock className={css.clock} aria-hidden="true" /> : null}
       <span className={css.text}>
         <span className={css.title}>{titleOf(task)}</span>

@@ -1,7 +1,6 @@
 import { type UnifiedGeneration, useShots, useUnifiedGenerations } from '@darkroom/client';
 import {
   type Announcements,
-  closestCenter,
   DndContext,
   type DragEndEvent,
   type DragOverEvent,
@@ -28,6 +27,7 @@ import { useMedia } from '../app/media';
 import { captionOf, count } from '../lib/words';
 import { PageHead } from '../ui/Page';
 import { Button, classes, Failure } from '../ui/ui';
+import { isZone, whereTo, type Zone } from './collision';
 import { Developing } from './Developing';
 import { useDeveloping, useMoves } from './data';
 import css from './Gallery.module.css';
@@ -38,9 +38,6 @@ import { ShotTabs } from './Shots';
 import { Tile } from './Tile';
 
 type Linked = UnifiedGeneration & { shotGenerationId: string };
-
-/** The two places of a shot, by their ids as drop zones. */
-type Zone = 'film' | 'tray';
 
 /** While something is dragged: what lies where, by shotGenerationId. */
 type Layout = Record<Zone, string[]>;
@@ -92,11 +89,13 @@ export default function ShotPage({ shotId }: { shotId: string }) {
     setDragged(null);
     if (!target || !now) return;
     const id = String(active.id);
-    const zone = zoneOf(now, id);
+    // A quick drop may come before the layout has followed: what it was dropped on counts.
+    const zone = zoneOf(now, String(target.id));
     if (zone === 'tray') void move(moveToTray(rows, id));
     if (zone === 'film') {
-      const at = now.film.indexOf(String(target.id));
-      void move(moveTo(rows, id, at < 0 ? now.film.indexOf(id) : at));
+      // Over the film itself is behind its last frame.
+      const at = isZone(target.id) ? now.film.length : now.film.indexOf(String(target.id));
+      void move(moveTo(rows, id, at));
     }
   };
 
@@ -131,7 +130,7 @@ export default function ShotPage({ shotId }: { shotId: string }) {
       {gallery.isError && !gallery.data ? <Failure what="The shot" error={gallery.error} retry={() => void gallery.refetch()} /> : null}
       <DndContext
         sensors={sensors}
-        collisionDetection={closestCenter}
+        collisionDetection={whereTo}
         accessibility={{ announcements: announcements(byLink), screenReaderInstructions: instructions }}
         onDragStart={({ active }) => setDragged({ id: String(active.id), layout: settled })}
         onDragOver={over}
@@ -238,7 +237,7 @@ export default function ShotPage({ shotId }: { shotId: string }) {
 }
 
 function zoneOf(layout: Layout, id: string): Zone | undefined {
-  if (id === 'film' || id === 'tray') return id;
+  if (isZone(id)) return id;
   if (layout.film.includes(id)) return 'film';
   return layout.tray.includes(id) ? 'tray' : undefined;
 }
@@ -291,7 +290,7 @@ function Ghost({ row }: { row: Linked | undefined }) {
 
 function announcements(rows: ReadonlyMap<string, Linked>): Announcements {
   const name = (id: unknown) => captionOf(rows.get(String(id))?.params ?? {}) || 'The picture';
-  const where = (id: unknown) => (id === 'film' ? 'the timeline' : id === 'tray' ? 'the tray' : `the place of ${name(id)}`);
+  const where = (id: unknown) => (isZone(id) ? (id === 'film' ? 'the end of the film' : 'the tray') : `the place of ${name(id)}`);
   return {
     onDragStart: ({ active }) => `${name(active.id)} is lifted.`,
     onDragOver: ({ active, over }) => (over ? `${name(active.id)} is over ${where(over.id)}.` : undefined),

@@ -8,6 +8,7 @@ import { ago, duration, until, useNow } from '../lib/time';
 import { count, inCredits, kindOf, titleOf } from '../lib/words';
 import { Newcomer } from '../ui/Newcomer';
 import { Column, PageHead, Section } from '../ui/Page';
+import { Preview } from '../ui/Preview';
 import { Button, Chip, classes, Failure, Progress, Skeleton } from '../ui/ui';
 import { holder } from './attempts';
 import { limits, useAttempts, useProjectTasks } from './data';
@@ -208,7 +209,11 @@ function Running({ tree }: { tree: Tree }) {
   return (
     <Row
       tree={tree}
-      picture={preview ? <img className={css.preview} src={preview} alt="" /> : <span className={css.bath} />}
+      picture={
+        <Preview src={preview} className={css.preview}>
+          <span className={css.bath} />
+        </Preview>
+      }
       actions={<Cancel task={task} />}
     >
       <div className={css.progress}>

@@ -18,6 +18,7 @@ import { useErrorToast } from '../app/toasts';
 import { EntryList } from '../credits/Entries';
 import { clockTime, dateTime, duration, useNow } from '../lib/time';
 import { inCredits, kindOf, short, titleOf } from '../lib/words';
+import { Preview } from '../ui/Preview';
 import { Button, buttonClass, Chip, Code, CopyButton, classes, Dialog, Failure, Progress, Spinner, type Tone } from '../ui/ui';
 import { story } from './attempts';
 import { useAttempts } from './data';
@@ -100,7 +101,7 @@ function All({ task, family }: { task: Task; family: Task[] }) {
       </p>
       {task.status === 'In Progress' ? (
         <div className={css.now}>
-          {preview ? <img className={css.preview} src={preview} alt="Unfinished result" data-testid="preview" /> : null}
+          <Preview src={preview} className={css.preview} alt="Unfinished result" />
           <div>
             <div className={css.progress}>
               <Progress percent={percent} label="Progress" />

@@ -1,6 +1,6 @@
 import { type DarkroomError, queryKeys, type Task, useTaskAttempts, useTasks } from '@darkroom/client';
 import { useQueryClient } from '@tanstack/react-query';
-import { useEffect, useMemo } from 'react';
+import { useEffect, useMemo, useRef } from 'react';
 
 export const openStatuses = ['Queued', 'In Progress'] as const;
 const endedStatuses = ['Complete', 'Failed', 'Cancelled'] as const;
@@ -37,10 +37,12 @@ export function useAttempts(task: Task | null | undefined) {
   const cache = useQueryClient();
   const id = task?.id;
   const attempts = useTaskAttempts(id);
-  const state = task && `${task.attempt} ${task.status}`;
-  // biome-ignore lint/correctness/useExhaustiveDependencies: a change of state is what ends an attempt
+  const state = task ? `${task.id} ${task.attempt} ${task.status}` : '';
+  const seen = useRef(state);
   useEffect(() => {
-    if (id) void cache.invalidateQueries({ queryKey: [...queryKeys.task(id), 'attempts'] });
+    const before = seen.current;
+    seen.current = state;
+    if (id && before.startsWith(id) && before !== state) void cache.invalidateQueries({ queryKey: [...queryKeys.task(id), 'attempts'] });
   }, [cache, id, state]);
   return attempts;
 }

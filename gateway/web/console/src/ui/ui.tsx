@@ -192,11 +192,13 @@ export interface DialogProps {
   foot?: ReactNode;
   wide?: boolean;
   testId?: string;
+  /** Whether a press beside it leaves it open, since something may be lost. */
+  stays?: boolean;
 }
 
 /** A modal dialog: the browser keeps the focus in it, closes it with Escape, and gives the focus back. */
-export function Dialog({ title, onClose, children, foot, wide, testId }: DialogProps) {
-  const dialog = useModal(onClose);
+export function Dialog({ title, onClose, children, foot, wide, testId, stays }: DialogProps) {
+  const dialog = useModal(onClose, stays);
   const id = useId();
   return (
     <dialog ref={dialog} tabIndex={-1} className={classes(css.dialog, wide && css.wide)} aria-labelledby={id} data-testid={testId}>
@@ -212,8 +214,8 @@ export function Dialog({ title, onClose, children, foot, wide, testId }: DialogP
   );
 }
 
-/** Opens a dialog element as modal while it is there. A press beside it closes it, as Escape does. */
-export function useModal(onClose: () => void): RefObject<HTMLDialogElement | null> {
+/** Opens a dialog element as modal while it is there. Escape closes it, and a press beside it unless it stays. */
+export function useModal(onClose: () => void, stays = false): RefObject<HTMLDialogElement | null> {
   const ref = useRef<HTMLDialogElement>(null);
   const close = useRef(onClose);
   close.current = onClose;
@@ -229,7 +231,7 @@ export function useModal(onClose: () => void): RefObject<HTMLDialogElement | nul
       close.current();
     };
     const press = (event: MouseEvent) => {
-      if (event.target === dialog) close.current();
+      if (event.target === dialog && !stays) close.current();
     };
     // A second Escape closes it without asking.
     const closed = () => {
@@ -246,6 +248,6 @@ export function useModal(onClose: () => void): RefObject<HTMLDialogElement | nul
       dialog.close();
       if (before instanceof HTMLElement && before.isConnected) before.focus();
     };
-  }, []);
+  }, [stays]);
   return ref;
 }
