@@ -9,9 +9,11 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
 	"darkroom/gateway/server"
@@ -44,7 +46,10 @@ type runner struct {
 	publicURL string
 	storage   string // URL
 	gateway   *server.Server
-	db        *taskdb.DB
+	door      door
+	pool      *pgxpool.Pool // of the owner
+	db        *taskdb.DB    // over it
+	psql      string        // the program; "" for none
 }
 
 // Run starts everything and returns after ctx has ended and everything has been stopped, or when something could not be started or
@@ -83,12 +88,12 @@ func Run(ctx context.Context, config Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.gateway.Close()) }()
-	pool, err := taskdb.OpenPool(ctx, r.DatabaseURL)
-	if err != nil {
+	if r.pool, err = taskdb.OpenPool(ctx, r.DatabaseURL); err != nil {
 		return err
 	}
-	defer pool.Close()
-	r.db = taskdb.New(pool)
+	defer r.pool.Close()
+	r.db = taskdb.New(r.pool)
+	r.psql = findPSQL(postgres)
 	return r.serve(ctx, listener, postgres, workerd)
 }
 
@@ -115,11 +120,16 @@ func (r *runner) serve(ctx context.Context, listener net.Listener, postgres *loc
 			if err := w.start(); err != nil {
 				return err
 			}
+			r.door.crew.add(w)
 			group.Go(func() error { return w.keep(ctx) })
+		}
+		if err := r.prepare(); err != nil {
+			return err
 		}
 		if err := r.announce(); err != nil {
 			return err
 		}
+		group.Go(func() error { return r.requeue(ctx) })
 		return r.follow(ctx)
 	})
 	err := group.Wait()
@@ -179,6 +189,7 @@ func (r *runner) openGateway(ctx context.Context) error {
 		ServiceKey: r.state.ServiceKey, AnonKey: r.state.AnonKey, JWTSecret: r.state.JWTSecret, SignUp: true, PublicURL: r.publicURL,
 		Log:   slog.New(slog.NewTextHandler(log, nil)),
 		Guard: server.Guard{Origins: []string{"localhost"}}, // the app that is being made runs on a port of its own
+		Dev:   &r.door,
 	})
 	return err
 }
@@ -194,6 +205,18 @@ func findWorkerd() (string, error) {
 		return "", fmt.Errorf("the program workerd is not in %s beside gateway: build both with `make build`", filepath.Dir(self))
 	}
 	return path, nil
+}
+
+// findPSQL returns the program as a shell finds it: by its name, else where PostgreSQL lies, or "".
+func findPSQL(postgres *localpg.Server) string {
+	const name = "psql"
+	if _, err := exec.LookPath(name); err == nil {
+		return name
+	}
+	if postgres == nil {
+		return ""
+	}
+	return postgres.Program(name)
 }
 
 // openLog opens a log to write on; one that has grown large begins anew.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -221,6 +222,127 @@ func (r *running) request(method, path string, body io.Reader) []byte {
 	return data
 }
 
+// rows reads a table, as the service.
+func (r *running) rows(query string, list any) {
+	r.t.Helper()
+	must(r.t, json.Unmarshal(r.request(http.MethodGet, "/rest/v1/"+query, nil), list))
+}
+
+// post calls an address that answers with that status.
+func (r *running) post(path string, status int, body io.Reader, answer any) {
+	r.t.Helper()
+	request, err := http.NewRequestWithContext(r.t.Context(), http.MethodPost, r.environment("DARKROOM_URL")+path, body)
+	must(r.t, err)
+	request.Header.Set("Authorization", "Bearer "+r.environment("DARKROOM_SERVICE_KEY"))
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	must(r.t, err)
+	defer response.Body.Close()
+	data, err := io.ReadAll(response.Body)
+	must(r.t, err)
+	if response.StatusCode != status {
+		r.t.Fatalf("POST %s: %d %s", path, response.StatusCode, data)
+	}
+	must(r.t, json.Unmarshal(data, answer))
+}
+
+// wantSignIn demands that the console's address signs the sample user in.
+func (r *running) wantSignIn(email, password string) {
+	r.t.Helper()
+	var given [2]string
+	for i, text := range []string{email, password} {
+		plain, err := url.PathUnescape(text) // as a page does
+		must(r.t, err)
+		given[i] = plain
+	}
+	body, err := json.Marshal(map[string]string{"email": given[0], "password": given[1]})
+	must(r.t, err)
+	var session struct{ User struct{ ID string } }
+	r.post("/auth/v1/token?grant_type=password", http.StatusOK, bytes.NewReader(body), &session)
+	if session.User.ID != r.environment("DARKROOM_USER_ID") {
+		r.t.Errorf("the console's address signs in %+v", session)
+	}
+}
+
+// held is a task that a worker runs.
+type held struct {
+	ID     string `json:"id"`
+	Worker string `json:"worker_id"`
+}
+
+// segment waits for a segment of the travel to run.
+func (r *running) segment(travel taskdb.Task) held {
+	r.t.Helper()
+	var segments []held
+	await(r.t, "a segment to run", patience, func() bool {
+		r.rows("tasks?task_type=eq.travel_segment&status=eq.In%20Progress&order=worker_id&orchestrator_task_id=eq."+travel.ID.String(), &segments)
+		return len(segments) > 0
+	})
+	return segments[0]
+}
+
+// wantTakeOver kills a worker in the middle of a travel, as the console does, and demands that the other one ends it: one video, one charge.
+func (r *running) wantTakeOver() {
+	r.t.Helper()
+	travel := r.travel()
+	victim := r.segment(travel)
+	var killed struct {
+		ID  string
+		PID int
+	}
+	r.post("/dev/workers/"+victim.Worker+"/kill", http.StatusAccepted, nil, &killed)
+	if _, alive := processes(r.t, r.home)[killed.PID]; alive || killed.ID != victim.Worker {
+		r.t.Errorf("killed is %+v, alive: %v", killed, alive)
+	}
+	r.until(`^worker ` + victim.Worker + ` ended \(signal: killed\): starting it again in 15s; its log is .*` + victim.Worker + `\.log$`)
+	wantVideo(r.t, r.until(`^video: (\S+)$`)[1])
+	r.wantOneOf(travel, victim)
+}
+
+// wantOneOf demands that a travel whose worker was killed has been completed by a second attempt, and has one charge and one video.
+func (r *running) wantOneOf(travel taskdb.Task, victim held) {
+	r.t.Helper()
+	var attempts []struct {
+		Worker  string `json:"worker_id"`
+		Outcome string `json:"outcome"`
+	}
+	r.rows("task_attempts?order=attempt&task_id=eq."+victim.ID, &attempts)
+	// On a busy machine the worker may be back before its lease is looked at: then it gives the task back itself.
+	if len(attempts) != 2 || attempts[0].Worker != victim.Worker || !slices.Contains([]string{"expired", "lost"}, attempts[0].Outcome) || attempts[1].Outcome != "complete" {
+		r.t.Errorf("attempts: %+v", attempts)
+	}
+	r.t.Logf("killed in mid-task: %+v", attempts)
+	var ledger []struct {
+		Kind   string      `json:"kind"`
+		Amount json.Number `json:"amount"`
+	}
+	r.rows("credit_ledger?kind=eq.settle&task_id=eq."+travel.ID.String(), &ledger)
+	if len(ledger) != 1 || strings.TrimSuffix(ledger[0].Amount.String(), ".000") != "10" {
+		r.t.Errorf("charges: %+v", ledger)
+	}
+	var stitches, videos []held
+	r.rows("tasks?task_type=eq.travel_stitch&orchestrator_task_id=eq."+travel.ID.String(), &stitches)
+	if len(stitches) != 1 {
+		r.t.Fatalf("stitches: %+v", stitches)
+	}
+	r.rows(`generations?tasks=cs.["`+stitches[0].ID+`"]`, &videos)
+	if len(videos) != 1 {
+		r.t.Errorf("generations: %+v", videos)
+	}
+}
+
+// wantHealthy demands that the database breaks no rule.
+func (r *running) wantHealthy() {
+	r.t.Helper()
+	conn, err := pgx.Connect(r.t.Context(), r.environment("DATABASE_URL"))
+	must(r.t, err)
+	defer conn.Close(r.t.Context())
+	faults, err := taskdb.New(conn).InvariantViolations(r.t.Context())
+	if err != nil || len(faults) > 0 {
+		r.t.Errorf("invariant_violations: %v, %v", faults, err)
+	}
+}
+
 // travel creates another travel from the file that is there for it.
 func (r *running) travel() taskdb.Task {
 	r.t.Helper()
@@ -310,7 +432,8 @@ func TestRunMakesAVideoAndLeavesNothingBehind(t *testing.T) {
 	must(t, free.Close())
 
 	first := start(t, home, listen)
-	signIn, curl := first.until(`^  (\. .*auth/v1/token.*)$`)[1], first.until(`^  (curl .*create_task.*travel\.json.*)$`)[1]
+	console, curl := first.until(`^  http://[\d.:]+/#sign-in=(\S+):(\S+)$`), first.until(`^  (\. .* && curl .*create_task.*)$`)[1]
+	psql := first.until(`^  (\. .* && \S*psql.* -f .*worker\.sql'|.*\(psql is not installed\))$`)[1]
 	t.Logf("the first start: ready in %s s", first.until(`^ready in ([\d.]+) s; Ctrl-C ends it$`)[1])
 	// Pictures from prompts, a travel between two of them, and one between photographs come in any order.
 	urls := map[string]string{}
@@ -318,16 +441,14 @@ func TestRunMakesAVideoAndLeavesNothingBehind(t *testing.T) {
 		line := first.until(`^(image|video): (http://127\.0\.0\.1:\d+/storage/v1/object/public/image_uploads/\S+) \((.*)\)$`)
 		urls[line[1]+" "+line[3]] = line[2]
 	}
-	url := urls["video coffee, cat, rocket"]
-	wantVideo(t, url)
-	page, err := os.ReadFile(filepath.Join(home, "gallery.html"))
-	must(t, err)
+	video := urls["video coffee, cat, rocket"]
+	wantVideo(t, video)
 	for _, name := range []string{"image a red apple", "image a smiling cat on a blue background", "image a rocket", "video from the apple to the cat"} {
-		if urls[name] == "" || !bytes.Contains(page, []byte(urls[name])) {
+		if urls[name] == "" {
 			t.Errorf("%s is missing: %v", name, urls)
 		}
 	}
-	if list := first.generations(); len(list) != 1 || list[0].Location == nil || *list[0].Location != url {
+	if list := first.generations(); len(list) != 1 || list[0].Location == nil || *list[0].Location != video {
 		t.Errorf("generations: %+v", list)
 	}
 	if info, err := os.Stat(filepath.Join(home, "env")); err != nil || info.Mode().Perm() != 0o600 {
@@ -335,23 +456,27 @@ func TestRunMakesAVideoAndLeavesNothingBehind(t *testing.T) {
 	}
 	key, databaseURL := first.environment("DARKROOM_SERVICE_KEY"), first.environment("DATABASE_URL")
 
-	// A worker that is killed is started again.
-	for pid, command := range processes(t, home) {
-		if strings.Contains(command, "/workerd ") && strings.Contains(command, "DARKROOM_WORKER_ID=local-1\x00") {
-			must(t, syscall.Kill(pid, syscall.SIGKILL))
-		}
-	}
-	first.until(`^worker local-1 ended \(signal: killed.*\): starting it again in 1s; its log is .*local-1\.log$`)
-
+	first.wantTakeOver()
 	wantLeastPrivilege(t, databaseURL)
-	if _, err := exec.LookPath("curl"); err == nil {
-		var task taskdb.Task
-		must(t, json.Unmarshal(shell(t, signIn+" && "+curl), &task))
-		if task.Status != taskdb.StatusQueued {
-			t.Errorf("the printed line made %+v", task)
+	first.wantSignIn(console[1], console[2])
+	// The printed lines work as they are, again and again.
+	for range 2 {
+		if _, err := exec.LookPath("curl"); err == nil {
+			var task taskdb.Task
+			must(t, json.Unmarshal(shell(t, curl), &task))
+			if task.Status != taskdb.StatusQueued {
+				t.Errorf("the printed line made %+v", task)
+			}
+			first.until(`^image: \S+/tasks/` + task.ID.String() + `/1/output\.png$`)
 		}
-		wantVideo(t, first.until(`^video: (\S+)$`)[1])
+		if !strings.HasSuffix(psql, "installed)") {
+			if said := shell(t, "yes '' | ( "+psql+" )"); !bytes.Contains(said, []byte("Complete")) {
+				t.Errorf("psql said %s", said)
+			}
+			first.until(`^image: \S+/uploads/cat\.jpg$`)
+		}
 	}
+	first.wantHealthy()
 	first.wantTokenOfWorker()
 	must(t, syscall.Kill(-first.cmd.Process.Pid, syscall.SIGINT)) // as Ctrl-C does
 	began := time.Now()

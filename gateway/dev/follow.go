@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,50 +21,59 @@ import (
 )
 
 const (
-	newest         = 100         // generations looked at for new ones, and shown in the gallery
+	newest         = 100         // generations looked at for new ones
 	reconnectPause = time.Second // after the database cut the listener off
 )
 
-// announce writes the env file and tells how to use what runs.
+// announce tells how to use what runs.
 func (r *runner) announce() error {
+	told, noPSQL := r.door.lines.Load(), ""
+	if r.psql == "" {
+		noPSQL = "   (psql is not installed)"
+	}
+	_, err := fmt.Fprintf(r.Out, `Darkroom runs at %[1]s; its data and logs are in %[2]s
+
+The console, signed in as this machine's sample user:
+  %[1]s/#sign-in=%[3]s:%[4]s
+
+A picture from the command line; it shows up there (1 of 1000 credits):
+  %[5]s
+
+Be a worker yourself, in psql:
+  %[6]s%[7]s
+
+For an app: the URL %[1]s and the public key %[8]s
+Passwords, and more lines to paste: %[9]s
+
+ready in %.1[10]f s; Ctrl-C ends it
+
+`, r.publicURL, r.Home, url.QueryEscape(userEmail), url.QueryEscape(r.state.UserPassword), told.Curl, told.PSQL, noPSQL,
+		r.state.AnonKey, filepath.Join(r.Home, envFile), time.Since(r.began).Seconds())
+	return err //nolint:wrapcheck // of the terminal
+}
+
+// prepare writes the files that are told of, and makes the lines to paste.
+func (r *runner) prepare() error {
 	if err := r.writeEnv(); err != nil {
 		return err
 	}
-	source := ". " + shellQuote(filepath.Join(r.Home, envFile))
-	psql := ""
-	if _, err := exec.LookPath("psql"); err != nil {
-		psql = "   (psql is not installed)"
+	script := strings.NewReplacer(
+		"{{.Picture}}", storage.URL(r.publicURL, storage.UploadKey(r.state.UserID, byHandPicture)),
+		"{{.Project}}", r.state.ProjectID.String(),
+	).Replace(workerSQL)
+	if err := r.writeFile(workerFile, []byte(script)); err != nil {
+		return err
 	}
-	session := `TOKEN=$(curl -sS "$DARKROOM_URL/auth/v1/token?grant_type=password" -H "apikey: $DARKROOM_ANON_KEY" -H "Content-Type: application/json" ` +
-		`-d "{\"email\":\"$DARKROOM_EMAIL\",\"password\":\"$DARKROOM_PASSWORD\"}" | sed 's/.*"access_token":"\([^"]*\)".*/\1/')`
-	fmt.Fprintf(r.Out, `Darkroom runs at %[1]s; its data and logs are in %[2]s
-
-Everything that is made:
-  file://%[3]s
-
-For an app: the URL %[1]s and the public key %[4]s
-To sign in: %[5]s with the password %[6]s
-
-Sign in:
-  %[7]s && %[8]s
-
-Then another picture (1 of 1000 credits):
-  curl -sS "$DARKROOM_URL/functions/v1/create_task" -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" -d '%[9]s'
-
-Another travel (10 credits):
-  curl -sS "$DARKROOM_URL/functions/v1/create_task" -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" -d @%[10]s
-
-All pictures and videos:
-  curl -sS "$DARKROOM_URL/projects/$DARKROOM_PROJECT_ID/generations" -H "Authorization: Bearer $TOKEN"
-
-The database, as its owner:
-  %[7]s && psql "$DATABASE_URL"%[11]s
-
-ready in %.1[12]f s; Ctrl-C ends it
-
-`, r.publicURL, r.Home, (&url.URL{Path: filepath.Join(r.Home, pageFile)}).EscapedPath(), r.state.AnonKey, userEmail, r.state.UserPassword, source, session,
-		fmt.Sprintf(`{"project_id":%q,"tool_id":%q,"input":{"prompt":"a green frog"}}`, r.state.ProjectID, imageTool),
-		shellQuote(filepath.Join(r.Home, travelFile)), psql, time.Since(r.began).Seconds())
+	source := ". " + shellQuote(filepath.Join(r.Home, envFile))
+	program := "psql"
+	if r.psql != "" && r.psql != program {
+		program = shellQuote(r.psql)
+	}
+	r.door.lines.Store(&lines{
+		PSQL: source + " && " + program + ` -qX "$DARKROOM_WORKERD_DATABASE_URL" -f ` + shellQuote(filepath.Join(r.Home, workerFile)),
+		Curl: source + ` && curl -sS "$DARKROOM_URL/functions/v1/create_task" -H "Authorization: Bearer $(darkroom_token)" -H "Content-Type: application/json" ` +
+			fmt.Sprintf(`-d '{"project_id":%q,"tool_id":%q,"input":{"prompt":"a green frog"}}'`, r.state.ProjectID, imageTool),
+	})
 	return nil
 }
 
@@ -117,9 +125,7 @@ func (f *follower) look(ctx context.Context) error {
 	if err := f.lookAtSamples(ctx); err != nil {
 		return err
 	}
-	if err := f.tell(list); err != nil {
-		return err
-	}
+	f.tell(list)
 	return f.travelWhenDrawn(ctx)
 }
 
@@ -165,17 +171,10 @@ func (f *follower) travelWhenDrawn(ctx context.Context) error {
 	return nil
 }
 
-// tell shows all generations in the gallery, and tells of new ones.
-func (f *follower) tell(list []taskdb.Generation) error {
-	isNew := func(g taskdb.Generation) bool { return !f.told[g.ID] && g.Location != nil }
-	if !slices.ContainsFunc(list, isNew) {
-		return nil
-	}
-	if err := f.writePage(list); err != nil {
-		return err
-	}
+// tell tells of new generations.
+func (f *follower) tell(list []taskdb.Generation) {
 	for _, g := range slices.Backward(list) {
-		if !isNew(g) {
+		if f.told[g.ID] || g.Location == nil {
 			continue
 		}
 		f.told[g.ID] = true
@@ -192,7 +191,6 @@ func (f *follower) tell(list []taskdb.Generation) error {
 		}
 		f.line.printf("%s: %s%s", g.Type, f.present(*g.Location), note)
 	}
-	return nil
 }
 
 // present is the address of a file now: the gateway may have listened elsewhere when it was made.

@@ -23,7 +23,7 @@ const (
 	stateFile  = "state.json"
 	envFile    = "env"
 	travelFile = "travel.json"
-	pageFile   = "gallery.html"
+	workerFile = "worker.sql"
 	logFolder  = "log"
 	tempFolder = "tmp" // of workers
 	filesName  = "storage"
@@ -45,6 +45,7 @@ type state struct {
 	ProjectID   uuid.UUID `json:"project_id"`
 	ShotID      uuid.UUID `json:"shot_id"`
 	TaskID      uuid.UUID `json:"task_id"`      // the travel between photographs
+	ByHandID    uuid.UUID `json:"by_hand_id"`   // what waits for a person
 	Drawn       []sample  `json:"drawn"`        // pictures from prompts, and at last the travel between two of them
 	PostgresURL string    `json:"postgres_url"` // of our own PostgreSQL when it last ran
 }
@@ -154,6 +155,7 @@ func (s *state) isOwn(databaseURL string) bool {
 // writeEnv writes what shells source to reach this run.
 func (r *runner) writeEnv() error {
 	var text strings.Builder
+	text.WriteString(envHead)
 	for _, pair := range [][2]string{
 		{"DARKROOM_URL", r.publicURL},
 		{"DARKROOM_ANON_KEY", r.state.AnonKey},
@@ -170,8 +172,28 @@ func (r *runner) writeEnv() error {
 	} {
 		fmt.Fprintf(&text, "export %s=%s\n", pair[0], shellQuote(pair[1]))
 	}
+	fmt.Fprintf(&text, envFoot, shellQuote(filepath.Join(r.Home, travelFile)))
 	return r.writeFile(envFile, []byte(text.String()))
 }
+
+const envHead = `# What reaches this run, for a shell: . this file. Keys and passwords are random, and for this machine.
+`
+
+// envFoot has lines for people, and the function that the printed ones use.
+const envFoot = `
+# The sample user's access token, which lasts an hour.
+darkroom_token() {
+  curl -sS "$DARKROOM_URL/auth/v1/token?grant_type=password" -H "apikey: $DARKROOM_ANON_KEY" -H "Content-Type: application/json" \
+    -d "{\"email\":\"$DARKROOM_EMAIL\",\"password\":\"$DARKROOM_PASSWORD\"}" | sed 's/.*"access_token":"\([^"]*\)".*/\1/'
+}
+
+# Another travel between the photographs (10 credits):
+#   curl -sS "$DARKROOM_URL/functions/v1/create_task" -H "Authorization: Bearer $(darkroom_token)" -H "Content-Type: application/json" -d @%s
+# All pictures and videos:
+#   curl -sS "$DARKROOM_URL/projects/$DARKROOM_PROJECT_ID/generations" -H "Authorization: Bearer $(darkroom_token)"
+# The database, as its owner:
+#   psql "$DATABASE_URL"
+`
 
 // shellQuote makes a text one word of any shell.
 func shellQuote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }

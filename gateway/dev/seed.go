@@ -3,6 +3,7 @@ package dev
 import (
 	"bytes"
 	"context"
+	_ "embed" // of the statements
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,14 @@ import (
 	"darkroom/testdata/pictures"
 )
 
+// byHandSQL adds the task type that a person runs, and workerSQL is what they run it with.
+var (
+	//go:embed by_hand.sql
+	byHandSQL string
+	//go:embed worker.sql
+	workerSQL string
+)
+
 // prompts are those of the sample pictures; the travel is made between the first two.
 var prompts = []string{"a red apple", "a smiling cat on a blue background", "a rocket"}
 
@@ -22,6 +31,10 @@ const (
 	imageTool  = "image-generation"
 	photoTitle = "coffee, cat, rocket"
 	drawnTitle = "from the apple to the cat"
+	byHandTool = "by-hand"
+	// What the task by hand is completed with, one of the photographs; worker.sql asks for the same in its own words.
+	byHandPicture, byHandPrompt = "cat.jpg", "a photograph of a cat"
+
 	sampleKey  = "darkroom sample" // idempotency key of what is made once
 	maxPicture = 10 << 20          // bytes
 )
@@ -58,12 +71,37 @@ func (r *runner) seed(ctx context.Context) error {
 		}
 		r.state.TaskID = task.ID
 	}
+	if err := r.seedByHand(ctx); err != nil {
+		return err
+	}
 	for number := len(r.state.Drawn); number < len(prompts); number++ {
 		prompt := prompts[number]
 		if err := r.draw(ctx, imageTool, prompt, map[string]any{"prompt": prompt, "seed": number + 1}); err != nil {
 			return err
 		}
 	}
+	return r.saveState()
+}
+
+// seedByHand makes a task that waits until a person does it, in the type for that.
+func (r *runner) seedByHand(ctx context.Context) error {
+	if _, err := r.pool.Exec(ctx, byHandSQL); err != nil {
+		return fmt.Errorf("adding the type of task that a person runs: %w", err)
+	}
+	if r.state.ByHandID != uuid.Nil {
+		return nil
+	}
+	input, err := json.Marshal(map[string]string{"prompt": byHandPrompt})
+	if err != nil {
+		panic(err) // of texts
+	}
+	task, err := r.db.CreateTask(ctx, taskdb.NewTask{
+		ProjectID: r.state.ProjectID, ToolID: byHandTool, Input: input, IdempotencyKey: sampleKey + ": by hand",
+	})
+	if err != nil {
+		return fmt.Errorf("creating the task that waits for a person: %w", err)
+	}
+	r.state.ByHandID = task.ID
 	return r.saveState()
 }
 
@@ -99,7 +137,7 @@ func (r *runner) seedProject(ctx context.Context) error {
 		if !errors.Is(err, taskdb.ErrProjectNotFound) {
 			return fmt.Errorf("looking for the sample project: %w", err)
 		}
-		r.state.TaskID, r.state.Drawn = uuid.Nil, nil // another database
+		r.state.TaskID, r.state.ByHandID, r.state.Drawn = uuid.Nil, uuid.Nil, nil // another database
 	}
 	project, err := r.db.CreateProject(ctx, r.state.UserID, "Sample")
 	if err != nil {

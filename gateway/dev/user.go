@@ -35,7 +35,7 @@ func (r *runner) seedUser(ctx context.Context) error {
 	if id == r.state.UserID && r.state.WorkerToken != "" {
 		return nil
 	}
-	r.state.UserID, r.state.ProjectID, r.state.TaskID, r.state.Drawn = id, uuid.Nil, uuid.Nil, nil
+	r.state.UserID, r.state.ProjectID, r.state.TaskID, r.state.ByHandID, r.state.Drawn = id, uuid.Nil, uuid.Nil, uuid.Nil, nil
 	token, err := r.db.CreateAccessToken(ctx, "worker", "sample", 0, id)
 	if err != nil {
 		return fmt.Errorf("making the sample token: %w", err)

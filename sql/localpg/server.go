@@ -151,6 +151,15 @@ func (s *Server) DatabaseURL(name string) string {
 // Version returns the server's version, such as "15.18".
 func (s *Server) Version() string { return s.binaries.Version }
 
+// Program returns the path of another program of the installation, such as psql, or "" where it has none.
+func (s *Server) Program(name string) string {
+	path, err := exec.LookPath(filepath.Join(s.binaries.Dir, name))
+	if err != nil {
+		return ""
+	}
+	return path
+}
+
 // PID returns the process id of the server.
 func (s *Server) PID() int { return s.cmd.Process.Pid }
 
