@@ -31,7 +31,7 @@ test: ## Run all tests on a temporary PostgreSQL, with the race detector where t
 
 # A part of the first line, or fewer rows: go run ./sql/bench -h.
 .PHONY: bench
-bench: ## Measure the task path beside other queues and what this disk allows; results and plots in bin/bench, or out=folder
+bench: ## Measure the task path beside other queues and what this disk allows, then engines, HTTP and realtime; results and plots in bin/bench, or out=folder
 	@go run ./sql/bench -out '$(or $(out),bin/bench)'
 	@go test -run '^$$' -bench . -benchtime 10x ./workerd ./workerd/media ./workerd/engine/native ./workerd/engine/exec \
 		./workerd/engine/comfyui ./workerd/engine/cog ./workerd/openaiserver

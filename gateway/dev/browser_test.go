@@ -166,12 +166,23 @@ func (p *tab) fail(format string, args ...any) {
 	p.t.Fatalf("%s: %s\nthe page says: %.4000s", p.name, fmt.Sprintf(format, args...), strings.ReplaceAll(seen, `\n`, "\n"))
 }
 
+// still waits until pictures are there and what moves for a while has moved, for 2 s at most.
+const still = `Promise.race([
+	new Promise(done => setTimeout(done, 2000)),
+	(async () => {
+		await Promise.allSettled([...document.images].filter(i => i.checkVisibility() && i.loading !== 'lazy').map(i => i.decode()));
+		await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+		await Promise.allSettled(document.getAnimations().filter(a => a.effect.getComputedTiming().endTime !== Infinity).map(a => a.finished));
+	})(),
+]).then(() => true)`
+
 // picture keeps a picture of the page in the folder DARKROOM_ARTIFACTS.
 func (p *tab) picture(name string) {
 	folder := os.Getenv("DARKROOM_ARTIFACTS")
 	if folder == "" {
 		return
 	}
+	_, _ = p.try(still) // what it is like once nothing moves; else as it is
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
 	png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())

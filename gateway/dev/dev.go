@@ -129,6 +129,7 @@ func (r *runner) serve(ctx context.Context, listener net.Listener, postgres *loc
 		if err := r.announce(); err != nil {
 			return err
 		}
+		group.Go(func() error { return r.requeue(ctx) })
 		return r.follow(ctx)
 	})
 	err := group.Wait()

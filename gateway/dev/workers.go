@@ -19,11 +19,13 @@ import (
 const (
 	workerLease = 10 * time.Second // how long a silent worker holds its tasks: on one machine a killed one is soon missed
 	// missed is how long a killed worker stays away. One that starts anew gives back at once what it held, so nobody would see its lease run out.
-	missed     = workerLease + 5*time.Second
-	workerStop = 8 * time.Second // for a worker to give back its tasks
-	steady     = time.Minute     // a worker that ran this long is started again at once
-	maxBackOff = 30 * time.Second
-	logTail    = 4 << 10 // bytes of a log that are searched for its last line
+	missed       = workerLease + 5*time.Second
+	requeueEvery = time.Second
+	maxRequeued  = 100             // tasks at a time
+	workerStop   = 8 * time.Second // for a worker to give back its tasks
+	steady       = time.Minute     // a worker that ran this long is started again at once
+	maxBackOff   = 30 * time.Second
+	logTail      = 4 << 10 // bytes of a log that are searched for its last line
 )
 
 // worker is a workerd process that is started again when it ends.
@@ -49,7 +51,7 @@ func (r *runner) newWorker(id, workerd string) *worker {
 		"DARKROOM_PUBLIC_URL="+r.publicURL,
 		"DARKROOM_WORKER_ID="+id,
 		"DARKROOM_LEASE="+workerLease.String(),
-		"DARKROOM_REQUEUE_EVERY=2s",
+		"DARKROOM_REQUEUE_EVERY=5s",
 		"DARKROOM_DRAIN=1s",
 		"DARKROOM_TEMP="+filepath.Join(r.Home, tempFolder),
 		"DARKROOM_EXIT_ON_STDIN_EOF=true",
@@ -141,6 +143,21 @@ func (w *worker) keep(ctx context.Context) error {
 		}
 		if err := w.start(); err != nil {
 			return err
+		}
+	}
+}
+
+// requeue takes tasks from silent workers until ctx ends. The workers do so as well, but one of them leads in that, and when it is the one that was
+// killed the next leader is found only after 20 s.
+func (r *runner) requeue(ctx context.Context) error {
+	tick := time.NewTicker(requeueEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			_, _ = r.db.RequeueExpiredTasks(ctx, maxRequeued) // next time, or the workers
 		}
 	}
 }

@@ -111,7 +111,7 @@ func (w *world) changes(b *testing.B, users []user, pace time.Duration, done fun
 				if n >= b.N {
 					return
 				}
-				time.Sleep(time.Until(began.Add(time.Duration(n) * pace))) //nolint:forbidigo // the pace
+				time.Sleep(time.Until(began.Add(time.Duration(n) * pace)))
 				_, err := conn.Exec(b.Context(), "insert into generations (project_id, type, location) values ($1, 'image', $2)", users[n%len(users)].project, strconv.Itoa(n))
 				if err != nil {
 					b.Error(err)
@@ -228,9 +228,15 @@ func BenchmarkDoorbell(b *testing.B) {
 		silent += round()
 		ctx, stop := context.WithCancel(b.Context())
 		ended := make(chan error, 1)
+		listens := make(chan struct{})
 		go func() {
-			ended <- taskdb.Listen(ctx, w.pg.URL, func(context.Context) error { return nil })
+			begin := sync.OnceFunc(func() { close(listens) })
+			ended <- taskdb.Listen(ctx, w.pg.URL, func(context.Context) error {
+				begin()
+				return nil
+			})
 		}()
+		<-listens
 		armed += round()
 		stop()
 		must(b, <-ended)

@@ -48,7 +48,6 @@ func DefaultLimits() Limits {
 type Config struct {
 	Pool        *pgxpool.Pool
 	DatabaseURL string // of the same database, for a connection that listens
-	DB          *identity.DB
 	Verifier    *identity.Verifier
 	Issuer      string                      // of the access tokens made here; "" for none
 	Origin      func(origin string) bool    // whether pages of another origin may call
@@ -96,9 +95,9 @@ func New(ctx context.Context, config Config) (*Door, error) {
 	}
 	d.events = eventlog.New(config.Pool, config.DatabaseURL, config.Log)
 	var err error
-	d.hub, err = hub.New(ctx, hub.Config{Log: d.events, DB: config.DB, Verifier: config.Verifier, Issuer: config.Issuer, Logger: config.Log})
+	d.hub, err = hub.New(ctx, hub.Config{Log: d.events, Pool: config.Pool, Verifier: config.Verifier, Issuer: config.Issuer, Logger: config.Log})
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says it
+		return nil, err
 	}
 	d.leases = newLeases(config.Pool, d.hub, config.Log)
 	if err := d.leases.write(ctx); err != nil { // a lease says nothing without its gateway

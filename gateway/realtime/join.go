@@ -29,14 +29,14 @@ const (
 var errRefused = errors.New("this cannot be joined")
 
 func refused(text string, args ...any) error {
-	return refusedJoin(fmt.Sprintf(text, args...))
+	return joinError(fmt.Sprintf(text, args...))
 }
 
-type refusedJoin string
+type joinError string
 
-func (r refusedJoin) Error() string { return string(r) }
+func (r joinError) Error() string { return string(r) }
 
-func (r refusedJoin) Is(target error) bool { return target == errRefused } //nolint:errorlint // of itself
+func (r joinError) Is(target error) bool { return target == errRefused }
 
 // join answers a phx_join.
 func (s *socket) join(ctx context.Context, m phoenix.Message) {
@@ -47,6 +47,9 @@ func (s *socket) join(ctx context.Context, m phoenix.Message) {
 			s.door.log.DebugContext(ctx, "realtime: a join was refused", "reason", reason, "error", err)
 		}
 		s.refuse(m, reason)
+		if s.version == phoenix.V1 { // after a refusal alone these clients leave the channel for good instead of joining again
+			s.say(s.version.Push(joinRefOf(m), m.Topic, phoenix.Error, map[string]string{"reason": reason}))
+		}
 		return
 	}
 	bindings := ch.request.Bindings
@@ -58,6 +61,14 @@ func (s *socket) join(ctx context.Context, m phoenix.Message) {
 		ch.tell("ok", "Subscribed to PostgreSQL")
 	}
 	ch.sub.Start(from)
+}
+
+// joinRefOf is the number of a join, which later messages of its channel carry.
+func joinRefOf(m phoenix.Message) phoenix.Ref {
+	if m.JoinRef == nil {
+		return m.Ref
+	}
+	return m.JoinRef
 }
 
 // tryJoin makes a channel whose events wait to be started, after a position when the client comes back to it.
@@ -85,12 +96,10 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message) (*channel, *eve
 		return nil, nil, refused("Too many joins: at most %d a second of a user.", userJoinsPerSecond)
 	}
 	ch := &channel{
-		socket: s, topic: m.Topic, name: name, joinRef: m.JoinRef, request: request, who: caller.Who,
+		socket: s, topic: m.Topic, name: name, joinRef: joinRefOf(m), request: request, who: identity.Identity{Role: caller.Who.Role, Subject: caller.Who.Subject},
 		frame: s.version.ChangeFrame(m.Topic), casts: s.version.BroadcastFrame(m.Topic, TaskUpdate),
 	}
-	if ch.joinRef == nil {
-		ch.joinRef = m.Ref
-	}
+	ch.request.Token = "" // it is not kept twice
 	bindings, err := s.door.bindingsOf(request.Bindings)
 	if err != nil {
 		return nil, nil, err
@@ -99,6 +108,9 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message) (*channel, *eve
 	if strings.HasPrefix(name, TaskUpdates) {
 		if project = subjectOf(name); project == uuid.Nil {
 			return nil, nil, refused("The channels %s<project> are named by the id of a project.", TaskUpdates)
+		}
+		if err := s.door.followable("tasks"); err != nil {
+			return nil, nil, err
 		}
 		bindings = append(bindings, hub.Binding{ID: castID, Table: "tasks", Project: project})
 	}
@@ -109,7 +121,7 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message) (*channel, *eve
 		return nil, nil, err
 	}
 	if ch.sub, err = s.door.hub.Subscribe(caller, bindings, ch); err != nil {
-		return nil, nil, err //nolint:wrapcheck // says it
+		return nil, nil, err
 	}
 	from, err := ch.takeLease(ctx, m.Ref.Number())
 	if err != nil {
@@ -142,7 +154,7 @@ func (s *socket) caller(ctx context.Context, token string) (*hub.Caller, error) 
 	caller, err := s.door.hub.Caller(ctx, token)
 	switch {
 	case err != nil:
-		return nil, err //nolint:wrapcheck // a refusal, or of the database
+		return nil, err
 	case caller.Who.Role == identity.Anon:
 		return nil, refused("Nobody is signed in: nothing would be shown. Join with an access token.")
 	case caller.Who.Role == identity.Worker:
@@ -165,7 +177,7 @@ func (s *socket) check(ctx context.Context, caller *hub.Caller, bindings []hub.B
 	seen, err := s.door.hub.Check(ctx, caller, ids)
 	switch {
 	case err != nil:
-		return err //nolint:wrapcheck // says it
+		return err
 	case project != uuid.Nil && !seen[project]:
 		return refused("There is no such project, or it is not yours.")
 	}
@@ -193,7 +205,7 @@ func (ch *channel) takeLease(ctx context.Context, ref int64) (*eventlog.Position
 		}
 		if err != nil {
 			if !errors.Is(err, eventlog.ErrGone) {
-				return nil, err //nolint:wrapcheck // of the database
+				return nil, err
 			}
 			d.leases.give(id)
 			return nil, eventlog.ErrGone
@@ -224,6 +236,16 @@ func (d *Door) bindingsOf(asked []phoenix.Binding) ([]hub.Binding, error) {
 	return bindings, nil
 }
 
+// followable refuses a table whose rules of row security realtime does not know; "" is all tables.
+func (d *Door) followable(table string) error {
+	for name, t := range d.tables {
+		if t.ownRules && (table == "" || table == name) {
+			return refused("The table %s has rules of row security that do not come with it: what they would show, realtime cannot know.", name)
+		}
+	}
+	return nil
+}
+
 func (d *Door) bindingOf(a phoenix.Binding) (hub.Binding, error) {
 	b := hub.Binding{ID: a.ID, Tables: d.names}
 	if kind := strings.ToUpper(a.Event); kind != "*" {
@@ -239,10 +261,8 @@ func (d *Door) bindingOf(a phoenix.Binding) (hub.Binding, error) {
 	if filtered && b.Table == "" {
 		return b, refused("A filter needs a table.")
 	}
-	for name, t := range d.tables {
-		if t.ownRules && (b.Table == "" || b.Table == name) {
-			return b, refused("The table %s has rules of row security that do not come with it: what they would show, realtime cannot know.", name)
-		}
+	if err := d.followable(b.Table); err != nil {
+		return b, err
 	}
 	t, known := d.tables[b.Table]
 	switch {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -54,7 +53,7 @@ func (d *Door) admit(c echo.Context) (s *socket, status int, err error) {
 	}
 	s = &socket{door: d, version: version, channels: map[string]*channel{}}
 	if s.apikey, err = identity.Credential(r); err != nil {
-		return nil, 0, err //nolint:wrapcheck // a refusal
+		return nil, 0, err
 	}
 	if s.apikey == "" { // a browser sends no headers
 		if s.apikey = query.Get("apikey"); strings.HasPrefix(s.apikey, "dr_") {
@@ -63,7 +62,7 @@ func (d *Door) admit(c echo.Context) (s *socket, status int, err error) {
 	}
 	who, err := d.config.Verifier.Verify(r.Context(), s.apikey)
 	if err != nil {
-		return nil, 0, err //nolint:wrapcheck // a refusal, or of the database
+		return nil, 0, err
 	}
 	if who.Role == identity.Worker {
 		return nil, http.StatusForbidden, problem.New("TD041", "Not allowed", "Workers have nothing to subscribe to.", "")
@@ -81,8 +80,8 @@ func (d *Door) admit(c echo.Context) (s *socket, status int, err error) {
 }
 
 func websocket(r *http.Request) bool {
-	return strings.EqualFold(r.Header.Get(echo.HeaderUpgrade), "websocket") && r.Header.Get("Sec-Websocket-Key") != "" &&
-		r.Header.Get("Sec-Websocket-Version") == "13" && strings.Contains(strings.ToLower(r.Header.Get(echo.HeaderConnection)), "upgrade")
+	return strings.EqualFold(r.Header.Get(echo.HeaderUpgrade), "websocket") && r.Header.Get("Sec-WebSocket-Key") != "" &&
+		r.Header.Get("Sec-WebSocket-Version") == "13" && strings.Contains(strings.ToLower(r.Header.Get(echo.HeaderConnection)), "upgrade")
 }
 
 func (d *Door) isStopped() bool {
@@ -129,11 +128,6 @@ func newUpgrader() *gws.Upgrader {
 	return gws.NewUpgrader(events{}, &gws.ServerOption{
 		ReadMaxPayloadSize: maxMessage, WriteMaxPayloadSize: maxFrame, ReadBufferSize: readBuffer,
 		Logger: quiet{}, NewSession: func() gws.SessionStorage { return &session{} },
-		Recovery: func(gws.Logger) {
-			if thrown := recover(); thrown != nil { // of one message
-				slog.Error("realtime: panic", "panic", thrown, "stack", string(debug.Stack()))
-			}
-		},
 	})
 }
 
@@ -181,6 +175,23 @@ func (events) OnMessage(conn *gws.Conn, m *gws.Message) {
 	defer func() { _ = m.Close() }()
 	s := socketOf(conn)
 	s.heard()
+	// Elsewhere, so that the stack that stays with each connection remains small.
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if thrown := recover(); thrown != nil { // of one message
+				s.door.log.Error("realtime: panic", "panic", thrown, "stack", string(debug.Stack()))
+				s.shut(closeInternal, "a fault of the gateway: reconnect")
+			}
+		}()
+		s.read(m)
+	}()
+	<-done
+}
+
+// read reads a message and answers it.
+func (s *socket) read(m *gws.Message) {
 	if m.Opcode == gws.OpcodeBinary {
 		said, cast, err := phoenix.DecodeBinary(m.Bytes())
 		if err != nil {
@@ -203,6 +214,7 @@ func (events) OnMessage(conn *gws.Conn, m *gws.Message) {
 }
 
 const (
+	closeInternal  = 1011
 	closeGoingAway = 1001 // what browsers say when a page is left
 	closeProtocol  = 1002
 	messageMost    = 8 * time.Second // that one message may take; clients wait for 10

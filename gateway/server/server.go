@@ -64,8 +64,8 @@ type Config struct {
 	Log         *slog.Logger
 	Guard       Guard // limits, other origins, proxies
 	Upstream    Upstream
-	Dev         Door            // what only `gateway dev` has; nil for none
 	Connections realtime.Limits // of WebSockets and streams; the zero value is realtime.DefaultLimits
+	Dev         Door            // what only `gateway dev` has; nil for none
 	// DrainNotice is how long /readyz says no before new connections are refused, so that a load balancer can look away.
 	DrainNotice time.Duration
 }
@@ -154,19 +154,18 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	s.objects = objects.New(objects.Config{
 		Bucket: bucket, DB: s.as, Signer: signer, MaxUpload: cmp.Or(config.MaxUpload, objects.DefaultMaxUpload), Log: config.Log,
 	})
-	console, err := newConsole(config, keys)
-	if err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
 	if s.realtime, err = realtime.New(ctx, realtime.Config{
-		Pool: pool, DatabaseURL: config.DatabaseURL, DB: s.as, Verifier: verifier, Issuer: issuerOf(keys), Origin: s.guard.isOrigin, Network: ratelimit.Network,
+		Pool: pool, DatabaseURL: config.DatabaseURL, Verifier: verifier, Issuer: issuerOf(keys), Origin: s.guard.isOrigin, Network: ratelimit.Network,
 		Limits: connections(config), Log: config.Log,
 	}); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	console, err := newConsole(config, keys)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	s.doors = []Door{
-		signIn, tables, s.objects, s.realtime, functions.New(functions.Config{DB: s.as, Bucket: bucket, Signer: signer, PublicURL: config.PublicURL, Log: config.Log}),
-		console,
+		signIn, tables, s.objects, s.realtime, functions.New(functions.Config{DB: s.as, Bucket: bucket, Signer: signer, PublicURL: config.PublicURL, Log: config.Log}), console,
 	}
 	if config.Dev != nil {
 		s.doors = append(s.doors, config.Dev)
@@ -178,22 +177,6 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 // Door is one surface of the gateway, such as /rest/v1.
 type Door interface {
 	Routes(e *echo.Echo)
-}
-
-// newConsole makes the page that the gateway shows. Its public key is the one of the settings; without that it is one as `gateway keys` prints, and where
-// nobody signs in here there is none.
-func newConsole(config Config, keys identity.Settings) (*web.Door, error) {
-	key := config.AnonKey
-	if key == "" && config.JWTSecret != "" {
-		signer, err := identity.NewSigner(keys)
-		if err != nil {
-			return nil, err
-		}
-		if key, err = signer.Key(identity.Anon); err != nil {
-			return nil, err
-		}
-	}
-	return web.New(web.Config{Key: key, Dev: config.Dev != nil, PublicURL: config.PublicURL})
 }
 
 // issuerOf is the iss of the access tokens that are made here, "" where none are.
@@ -215,6 +198,22 @@ func connections(config Config) realtime.Limits {
 		limits.SocketsOfAddress = 0
 	}
 	return limits
+}
+
+// newConsole makes the page that the gateway shows. Its public key is the one of the settings; without that it is one as `gateway keys` prints, and where
+// nobody signs in here there is none.
+func newConsole(config Config, keys identity.Settings) (*web.Door, error) {
+	key := config.AnonKey
+	if key == "" && config.JWTSecret != "" {
+		signer, err := identity.NewSigner(keys)
+		if err != nil {
+			return nil, err
+		}
+		if key, err = signer.Key(identity.Anon); err != nil {
+			return nil, err
+		}
+	}
+	return web.New(web.Config{Key: key, Dev: config.Dev != nil, PublicURL: config.PublicURL})
 }
 
 // Close ends the connections to database and storage. To be called after Serve has returned.

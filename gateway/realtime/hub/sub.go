@@ -45,7 +45,7 @@ type Sub struct {
 	pending  []pending // came meanwhile
 	overflow bool      // and more than are kept
 	marks    []mark    // how far it has come, oldest first
-	mode     bool      // in hub.touched
+	mode     bool      // was handed something that is not noted yet: it is in hub.touched
 
 	// While an event is routed.
 	found  bool
@@ -253,26 +253,25 @@ func (s *Sub) settle(place *Place) {
 	}
 }
 
+// note notes that all up to place was handed over.
 func (s *Sub) note(place *Place) {
+	s.trim()
 	taken, _ := s.to.Counts()
-	s.arrived()
 	if len(s.marks) >= maxMarks {
 		s.marks = s.marks[:maxMarks-1]
 	}
 	s.marks = append(s.marks, mark{taken, place})
 }
 
-// arrived forgets the marks before the last that has been reached.
-func (s *Sub) arrived() {
+// trim forgets the marks before the last that has been reached, which stays. It tells whether that is the last of all.
+func (s *Sub) trim() (all bool) {
 	_, arrived := s.to.Counts()
 	n := 0
 	for n+1 < len(s.marks) && s.marks[n+1].taken <= arrived {
 		n++
 	}
 	s.marks = s.marks[n:]
-	if s.state == live && len(s.marks) == 1 && s.marks[0].taken <= arrived && !s.mode {
-		s.marks = nil
-	}
+	return len(s.marks) == 1 && s.marks[0].taken <= arrived
 }
 
 // place is how far the receiver has certainly come; nil: as far as the hub.
@@ -280,7 +279,9 @@ func (s *Sub) place() *Place {
 	if s.state == ended {
 		return nil
 	}
-	s.arrived()
+	if s.trim() && s.state == live && !s.mode {
+		s.marks = nil
+	}
 	switch {
 	case len(s.marks) > 0:
 		return s.marks[0].place
@@ -319,5 +320,8 @@ func (s *Sub) flush(now time.Time) {
 				return
 			}
 		}
+	}
+	if len(s.marks) > 0 { // also of what was handed over before it had to wait
+		s.note(s.hub.end)
 	}
 }
