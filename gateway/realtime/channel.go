@@ -96,11 +96,17 @@ func (ch *channel) Ended(why error, place *hub.Place) {
 	ch.push(phoenix.Error, struct{}{})
 }
 
-// lose ends it because its connection broke.
-func (ch *channel) lose() {
-	if place := ch.sub.Lose(); place != nil {
-		ch.over.Store(true)
-		ch.socket.door.leaveTopic(ch)
+// lose ends it because its connection broke, or its page went away.
+func (ch *channel) lose(left bool) {
+	place := ch.sub.Lose()
+	if place == nil {
+		return
+	}
+	ch.over.Store(true)
+	ch.socket.door.leaveTopic(ch)
+	if left {
+		ch.socket.door.leases.leave(ch.lease, place)
+	} else {
 		ch.socket.door.leases.lose(ch.lease, place)
 	}
 }

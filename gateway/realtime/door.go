@@ -39,7 +39,9 @@ type Limits struct {
 }
 
 // DefaultLimits are the limits of a gateway.
-func DefaultLimits() Limits { return Limits{SocketsOfAddress: 500, SocketsOfUser: 100, StreamsOfUser: 20} }
+func DefaultLimits() Limits {
+	return Limits{SocketsOfAddress: 500, SocketsOfUser: 100, StreamsOfUser: 20}
+}
 
 // Config is what a Door needs.
 type Config struct {
@@ -47,8 +49,8 @@ type Config struct {
 	DatabaseURL string // of the same database, for a connection that listens
 	DB          *identity.DB
 	Verifier    *identity.Verifier
-	Issuer      string                    // of the access tokens made here; "" for none
-	Origin      func(origin string) bool  // whether pages of another origin may call
+	Issuer      string                      // of the access tokens made here; "" for none
+	Origin      func(origin string) bool    // whether pages of another origin may call
 	Network     func(address string) string // whom a limit of addresses counts
 	Limits      Limits
 	Log         *slog.Logger
@@ -119,9 +121,13 @@ func (d *Door) readTables(ctx context.Context) error {
 	var name string
 	var t table
 	_, err = pgx.ForEachRow(rows, []any{&name, &t.json, &t.ownRules}, func() error {
-		read := table{json: append([]byte(nil), t.json...), ownRules: t.ownRules}
+		read := table{ownRules: t.ownRules}
 		if err := json.Unmarshal(t.json, &read.columns); err != nil {
 			return fmt.Errorf("reading columns: %w", err)
+		}
+		var err error
+		if read.json, err = json.Marshal(read.columns); err != nil { // without blanks
+			return fmt.Errorf("writing columns: %w", err)
 		}
 		d.tables[name] = read
 		d.names = append(d.names, name)

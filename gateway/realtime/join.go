@@ -121,7 +121,7 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message) (*channel, *eve
 // replace ends the channel of a topic that its client joins anew, as after a join that it gave up.
 func (s *socket) replace(topic string) {
 	if old := s.channels[topic]; old != nil {
-		old.lose()
+		old.lose(false)
 		delete(s.channels, topic)
 	}
 	for topic, ch := range s.channels {

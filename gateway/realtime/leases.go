@@ -15,8 +15,9 @@ import (
 
 const (
 	flushEvery = time.Second
-	flushMost  = 5 * time.Second // that one may take
-	refsAhead  = 8               // how far a client's message numbers may run ahead of what is written; see auth.take_lease
+	flushMost  = 5 * time.Second  // that one may take
+	keptPage   = 30 * time.Minute // for which a browser keeps a page that was left, at most
+	refsAhead  = 8                // how far a client's message numbers may run ahead of what is written; see auth.take_lease
 )
 
 // leases keeps in the database how far the subscriptions of this gateway have come, each second and at the end.
@@ -31,6 +32,13 @@ type leases struct {
 	held  map[*lease]struct{}
 	lost  []entry
 	ended []uuid.UUID
+	left  []departure
+}
+
+// departure is a page that said that it goes away. Mostly nobody comes back for its lease, but a browser may bring a page back that it has kept.
+type departure struct {
+	id uuid.UUID
+	at time.Time
 }
 
 // lease is that of one subscription.
@@ -78,6 +86,29 @@ func (l *leases) hold(id uuid.UUID, sub *hub.Sub, from *hub.Place, ref func() in
 // lose notes that the connection of a lease broke at a place: somebody may come back for it.
 func (l *leases) lose(held *lease, place *hub.Place) {
 	l.drop(held, func() { l.lost = append(l.lost, entry{held.id, held.ref(), place, true}) })
+}
+
+// leave is lose for a page that said that it goes away.
+func (l *leases) leave(held *lease, place *hub.Place) {
+	l.drop(held, func() {
+		l.lost = append(l.lost, entry{held.id, held.ref(), place, true})
+		l.left = append(l.left, departure{held.id, time.Now()})
+	})
+}
+
+// forgetLeft ends the leases of pages that were left long ago. Called with the lock held.
+func (l *leases) forgetLeft(now time.Time) {
+	n := 0
+	for ; n < len(l.left) && now.Sub(l.left[n].at) > keptPage; n++ {
+		id, back := l.left[n].id, false
+		for held := range l.held {
+			back = back || held.id == id
+		}
+		if !back {
+			l.ended = append(l.ended, id)
+		}
+	}
+	l.left = l.left[n:]
 }
 
 // end gives a lease up.
@@ -131,6 +162,7 @@ func (l *leases) write(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushMost)
 	defer cancel()
 	l.mu.Lock()
+	l.forgetLeft(time.Now())
 	lost, over := l.lost, l.ended
 	l.lost, l.ended = nil, nil
 	held := make([]*lease, 0, len(l.held))

@@ -59,7 +59,7 @@ type message struct {
 	opcode gws.Opcode
 	frame  []byte
 	around *phoenix.Frame
-	ids    []int
+	ids    []int // of a change; nil: a broadcast
 }
 
 var errClosed = errors.New("the connection has ended")
@@ -110,8 +110,11 @@ func (s *socket) write() {
 		s.net.hold()
 		for _, m := range list {
 			frame := m.frame
-			if m.around != nil {
+			switch {
+			case m.ids != nil:
 				frame = m.around.With(m.ids, m.frame)
+			case m.around != nil:
+				frame = m.around.Around(m.frame)
 			}
 			if s.conn.WriteMessage(m.opcode, frame) != nil {
 				break // it closes itself, which ends the reading

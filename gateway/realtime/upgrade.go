@@ -140,10 +140,10 @@ func newUpgrader() *gws.Upgrader {
 // session holds a connection's socket in gws.
 type session struct{ *socket }
 
-func (s *session) Len() int                            { return 0 }
-func (s *session) Load(string) (any, bool)             { return s.socket, true }
-func (s *session) Delete(string)                       {}
-func (s *session) Store(_ string, value any)           { s.socket, _ = value.(*socket) }
+func (s *session) Len() int                               { return 0 }
+func (s *session) Load(string) (any, bool)                { return s.socket, true }
+func (s *session) Delete(string)                          {}
+func (s *session) Store(_ string, value any)              { s.socket, _ = value.(*socket) }
 func (s *session) Range(func(key string, value any) bool) {}
 
 func socketOf(conn *gws.Conn) *socket {
@@ -162,7 +162,10 @@ type events struct{}
 
 func (events) OnOpen(conn *gws.Conn) { socketOf(conn).heard() }
 
-func (events) OnClose(conn *gws.Conn, _ error) { socketOf(conn).gone() }
+func (events) OnClose(conn *gws.Conn, err error) {
+	said, is := errors.AsType[*gws.CloseError](err)
+	socketOf(conn).gone(is && said.Code == closeGoingAway)
+}
 
 func (events) OnPing(conn *gws.Conn, payload []byte) {
 	socketOf(conn).heard()
@@ -200,12 +203,13 @@ func (events) OnMessage(conn *gws.Conn, m *gws.Message) {
 }
 
 const (
-	closeProtocol = 1002
-	messageMost   = 8 * time.Second // that one message may take; clients wait for 10
+	closeGoingAway = 1001 // what browsers say when a page is left
+	closeProtocol  = 1002
+	messageMost    = 8 * time.Second // that one message may take; clients wait for 10
 )
 
-// gone ends what the socket had: its subscriptions can be gone on with.
-func (s *socket) gone() {
+// gone ends what the socket had: its subscriptions can be gone on with. left says that its page went away.
+func (s *socket) gone(left bool) {
 	s.mu.Lock()
 	s.closed = true
 	if s.room != nil {
@@ -214,7 +218,7 @@ func (s *socket) gone() {
 	}
 	s.mu.Unlock()
 	for _, ch := range s.channels {
-		ch.lose()
+		ch.lose(left)
 	}
 	s.door.forget(s)
 }

@@ -176,7 +176,9 @@ func (t *term) is(text string) error {
 		if t.value != boolean {
 			return errors.New("is." + text + " is for columns of the type bool")
 		}
-		t.isNull = func(null bool, have any) bool { return null && text == "unknown" || !null && have == (text == "true") && text != "unknown" }
+		t.isNull = func(null bool, have any) bool {
+			return null && text == "unknown" || !null && have == (text == "true") && text != "unknown"
+		}
 	default:
 		return errors.New("is takes null, not_null, true, false or unknown")
 	}

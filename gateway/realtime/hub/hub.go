@@ -30,8 +30,8 @@ const (
 	idleCheck    = 5 * time.Minute         // of callers to whom nothing happens
 	forgetAfter  = 30 * time.Second        // of answers that nobody asks for
 	checkMost    = 5 * time.Second         // that one check may take
-	checksAtOnce = 2 // of the pool's connections, and as many readings of the log
-	maxPending   = 1000 // events that wait for an answer or a replay; with more the log is read again
+	checksAtOnce = 2                       // of the pool's connections, and as many readings of the log
+	maxPending   = 1000                    // events that wait for an answer or a replay; with more the log is read again
 )
 
 // Why a subscription ended.
