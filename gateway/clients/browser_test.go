@@ -63,7 +63,9 @@ func inChromium(t *testing.T, suite string) {
 			w := newWorld(t)
 			env := mustJSON(w.environment(version == "new"))
 			app := http.NewServeMux()
-			app.HandleFunc("GET /{$}", func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, strings.ReplaceAll(page, "SUITE", suite)) })
+			app.HandleFunc("GET /{$}", func(rw http.ResponseWriter, _ *http.Request) {
+				fmt.Fprint(rw, strings.ReplaceAll(page, "SUITE", suite))
+			})
 			app.HandleFunc("GET /env.json", func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write(env) })
 			app.HandleFunc("GET /suites/{name}", func(rw http.ResponseWriter, r *http.Request) {
 				rw.Header().Set("Content-Type", "text/javascript")

@@ -1,12 +1,14 @@
 package clients_test
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -16,16 +18,17 @@ type proxy struct {
 	target   string
 	listener net.Listener
 	work     sync.WaitGroup
+	broken   atomic.Int64 // how often
 
 	mu     sync.Mutex
 	closed bool
 	pairs  map[*pair]struct{}
-	broken int
 }
 
 // pair is a connection of a client and the one to the gateway that goes on with it.
 type pair struct {
 	client, gateway net.Conn
+	live            atomic.Bool   // a socket or a stream: only those are broken
 	stalled         chan struct{} // closed: nothing more goes to the client
 	stall           sync.Once
 }
@@ -41,8 +44,10 @@ func newProxy(t *testing.T, target string) *proxy {
 		listener.Close()
 		p.mu.Lock()
 		p.closed = true
+		for b := range p.pairs {
+			b.cut()
+		}
 		p.mu.Unlock()
-		p.breakAll()
 		p.work.Wait()
 	})
 	return p
@@ -77,7 +82,7 @@ func (p *proxy) carry(client net.Conn) {
 	}
 	var both sync.WaitGroup
 	both.Go(func() {
-		_, _ = io.Copy(gateway, client)
+		_, _ = io.Copy(&writer{between}, client)
 		half(gateway)
 	})
 	both.Go(func() {
@@ -90,6 +95,16 @@ func (p *proxy) carry(client net.Conn) {
 	p.mu.Unlock()
 	client.Close()
 	gateway.Close()
+}
+
+// writer writes to the gateway and looks what is asked for.
+type writer struct{ *pair }
+
+func (w *writer) Write(b []byte) (int, error) {
+	if bytes.HasPrefix(b, []byte("GET /realtime/")) || bytes.HasPrefix(b, []byte("GET /projects/")) {
+		w.live.Store(true)
+	}
+	return w.gateway.Write(b) //nolint:wrapcheck // it is a writer
 }
 
 // reader reads from the gateway until the pair is stalled, and then never returns before the connection is cut.
@@ -126,56 +141,46 @@ func (b *pair) cut() {
 	cut(b.gateway)
 }
 
-func (p *proxy) open() []*pair {
+// live are the connections that can be broken.
+func (p *proxy) live() []*pair {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	list := make([]*pair, 0, len(p.pairs))
 	for b := range p.pairs {
-		list = append(list, b)
+		if b.live.Load() {
+			list = append(list, b)
+		}
 	}
-	p.broken += len(list)
 	return list
 }
 
-// breakAll breaks all connections.
+// breakAll breaks all sockets and streams.
 func (p *proxy) breakAll() {
-	for _, b := range p.open() {
+	for _, b := range p.live() {
 		b.cut()
+		p.broken.Add(1)
 	}
 }
 
-// breakOne breaks one connection of those that there are; every other time it first takes for a while what the gateway sends, and loses it.
+// breakOne breaks one socket or stream; every other time it first takes for a while what the gateway sends, and loses it.
 func (p *proxy) breakOne(random *rand.Rand) {
-	p.mu.Lock()
-	var chosen *pair
-	if n := len(p.pairs); n > 0 {
-		left := random.IntN(n)
-		for b := range p.pairs {
-			if left--; left < 0 {
-				chosen = b
-				break
-			}
-		}
-		p.broken++
+	list := p.live()
+	if len(list) == 0 {
+		return
 	}
-	p.mu.Unlock()
-	switch {
-	case chosen == nil:
-	case random.IntN(2) == 0:
+	chosen := list[random.IntN(len(list))]
+	p.broken.Add(1)
+	if random.IntN(2) == 0 {
 		chosen.cut()
-	default:
-		chosen.stall.Do(func() { close(chosen.stalled) })
-		time.AfterFunc(time.Duration(random.IntN(2000))*time.Millisecond, chosen.cut)
+		return
 	}
+	chosen.stall.Do(func() { close(chosen.stalled) })
+	time.AfterFunc(time.Duration(random.IntN(stallMost)), chosen.cut)
 }
 
-func (p *proxy) count() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.broken
-}
+const stallMost = int(2 * time.Second)
 
-// ServeHTTP breaks all connections when asked by POST, also by a page of another origin.
+// ServeHTTP breaks all sockets and streams when asked by POST, also by a page of another origin.
 func (p *proxy) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	rw.Header().Set("Access-Control-Allow-Origin", "*")
 	if r.Method == http.MethodPost {

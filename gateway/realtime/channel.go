@@ -125,8 +125,11 @@ func (ch *channel) push(event string, payload any) {
 }
 
 // tell sends a message of the system.
-func (ch *channel) tell(status, text string) {
-	ch.push(phoenix.System, map[string]string{"extension": phoenix.Changes, "status": status, "message": text, "channel": ch.name})
+func (ch *channel) tell(status, text string) { ch.socket.tell(ch.joinRef, ch.topic, status, text) }
+
+func (s *socket) tell(joinRef phoenix.Ref, topic, status, text string) {
+	name := strings.TrimPrefix(topic, phoenix.TopicPrefix)
+	s.say(s.version.Push(joinRef, topic, phoenix.System, map[string]string{"extension": phoenix.Changes, "status": status, "message": text, "channel": name}))
 }
 
 // reasonOf says why something was refused or has ended, to the app.

@@ -25,6 +25,9 @@ const (
 	maxTopic       = 255
 )
 
+// errNobody refuses a join without a user: it would be shown nothing.
+var errNobody error = refusedJoin("Nobody is signed in: nothing would be shown. Join with an access token.") //nolint:errname // it is one
+
 // errRefused is what a client is told as it is.
 var errRefused = errors.New("this cannot be joined")
 
@@ -40,7 +43,13 @@ func (r refusedJoin) Is(target error) bool { return target == errRefused } //nol
 
 // join answers a phx_join.
 func (s *socket) join(ctx context.Context, m phoenix.Message) {
-	ch, from, err := s.tryJoin(ctx, m)
+	ch, from, err := s.tryJoin(ctx, m, "")
+	if errors.Is(err, errNobody) && s.version == phoenix.V1 {
+		err = s.await(m)
+		if err == nil {
+			return
+		}
+	}
 	if err != nil {
 		reason := reasonOf(err)
 		if !errors.Is(err, errRefused) {
@@ -49,19 +58,31 @@ func (s *socket) join(ctx context.Context, m phoenix.Message) {
 		s.refuse(m, reason)
 		return
 	}
-	bindings := ch.request.Bindings
+	s.welcome(m, ch.request)
+	ch.sub.Start(from)
+}
+
+// welcome says that a join is good.
+func (s *socket) welcome(m phoenix.Message, request phoenix.JoinRequest) {
+	bindings := request.Bindings
 	if bindings == nil {
 		bindings = []phoenix.Binding{}
 	}
 	s.say(s.version.Answer(m, "ok", map[string]any{"postgres_changes": bindings}))
 	if len(bindings) > 0 {
-		ch.tell("ok", "Subscribed to PostgreSQL")
+		s.tell(joinRefOf(m), m.Topic, "ok", "Subscribed to PostgreSQL")
 	}
-	ch.sub.Start(from)
 }
 
-// tryJoin makes a channel whose events wait to be started, after a position when the client comes back to it.
-func (s *socket) tryJoin(ctx context.Context, m phoenix.Message) (*channel, *eventlog.Position, error) {
+func joinRefOf(m phoenix.Message) phoenix.Ref {
+	if m.JoinRef == nil {
+		return m.Ref
+	}
+	return m.JoinRef
+}
+
+// tryJoin makes a channel whose events wait to be started, after a position when the client comes back to it. token is for when the message has none.
+func (s *socket) tryJoin(ctx context.Context, m phoenix.Message, token string) (*channel, *eventlog.Position, error) {
 	name, is := strings.CutPrefix(m.Topic, phoenix.TopicPrefix)
 	if !is || name == "" || len(m.Topic) > maxTopic {
 		return nil, nil, refused("A topic is realtime:<name>, of at most %d bytes.", maxTopic)
@@ -69,6 +90,9 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message) (*channel, *eve
 	request, err := phoenix.ParseJoin(m.Payload)
 	if err != nil {
 		return nil, nil, refused("%s", sentence(err))
+	}
+	if token != "" {
+		request.Token = token
 	}
 	s.replace(m.Topic)
 	switch {
@@ -82,11 +106,8 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message) (*channel, *eve
 		return nil, nil, err
 	}
 	ch := &channel{
-		socket: s, topic: m.Topic, name: name, joinRef: m.JoinRef, request: request, who: caller.Who,
+		socket: s, topic: m.Topic, name: name, joinRef: joinRefOf(m), request: request, who: caller.Who,
 		frame: s.version.ChangeFrame(m.Topic), casts: s.version.BroadcastFrame(m.Topic, TaskUpdate),
-	}
-	if ch.joinRef == nil {
-		ch.joinRef = m.Ref
 	}
 	bindings, err := s.door.bindingsOf(request.Bindings)
 	if err != nil {
@@ -124,6 +145,7 @@ func (s *socket) replace(topic string) {
 		old.lose(false)
 		delete(s.channels, topic)
 	}
+	s.forgetAwaited(topic)
 	for topic, ch := range s.channels {
 		if ch.over.Load() {
 			delete(s.channels, topic)
@@ -141,7 +163,7 @@ func (s *socket) caller(ctx context.Context, token string) (*hub.Caller, error) 
 	case err != nil:
 		return nil, err //nolint:wrapcheck // a refusal, or of the database
 	case caller.Who.Role == identity.Anon:
-		return nil, refused("Nobody is signed in: nothing would be shown. Join with an access token.")
+		return nil, errNobody
 	case caller.Who.Role == identity.Worker:
 		return nil, refused("Workers have nothing to subscribe to.")
 	}
@@ -274,7 +296,10 @@ func (s *socket) renew(ctx context.Context, m phoenix.Message) {
 	var said struct {
 		Token *string `json:"access_token"`
 	}
-	if err := json.Unmarshal(m.Payload, &said); err != nil || ch == nil || ch.over.Load() || said.Token == nil || strings.HasPrefix(*said.Token, "sb_") {
+	if err := json.Unmarshal(m.Payload, &said); err == nil && said.Token != nil && s.awaits(m.Topic) {
+		s.admitAwaited(ctx, m.Topic, *said.Token)
+		return
+	} else if err != nil || ch == nil || ch.over.Load() || said.Token == nil || strings.HasPrefix(*said.Token, "sb_") {
 		return
 	}
 	caller, err := s.caller(ctx, *said.Token)

@@ -23,6 +23,15 @@ export async function run({createClient, env, options = {}, report}) {
   };
   const tokenFor = (person, seconds) => sign(env.jwtSecret, {iss: 'tests', sub: person.id, role: 'authenticated', exp: Math.floor(Date.now() / 1000) + seconds});
 
+  // holder is a client of an app that has its tokens from elsewhere. renew(token) gives it another.
+  const holder = async (person, seconds = 3600) => {
+    let token = await tokenFor(person, seconds);
+    const client = createClient(env.url, env.anonKey, {...options, accessToken: async () => token});
+    opened.push(client);
+    await client.realtime.setAuth();
+    return {client, renew: async (next) => { token = await tokenFor(person, next); await client.realtime.setAuth(); }};
+  };
+
   const step = async (name, act) => {
     let fault = null;
     try {
@@ -92,15 +101,15 @@ export async function run({createClient, env, options = {}, report}) {
       ...['INSERT', 'UPDATE', 'DELETE'].map((event) => ({event, schema: 'public', table: 'credit_ledger'})),
     ];
     same(bindings.length, 14);
-    const client = connect();
-    await client.realtime.setAuth(await tokenFor(ada, 3600)); // before the subscription, as the app does
+    const client = await signIn(ada);
+    await client.realtime.setAuth(fine(await client.auth.getSession()).session.access_token); // before the subscription, as the app does
     const heard = [];
     const statuses = [];
     const channel = client.channel(`task-updates:${ada.project}`);
     bindings.forEach((binding, nth) => channel.on('postgres_changes', binding, (payload) => heard.push({nth, payload})));
     channel.subscribe((status, error) => statuses.push([status, error?.message]));
     await until(() => statuses.length > 0, () => statuses);
-    same(statuses, [['SUBSCRIBED', undefined]].map(([s]) => [s, null]).map(([s]) => [s, undefined]));
+    same(statuses, [['SUBSCRIBED', undefined]]);
     const done = await finish();
     const made = await shot('one');
     fine(await app.from('shots').update({name: 'two'}).eq('id', made.id));
@@ -248,14 +257,15 @@ export async function run({createClient, env, options = {}, report}) {
     same(told.at(-1).payload.task.output_location, done.location);
     same(await channel.send({type: 'broadcast', event: 'task-update', payload: {}}), 'ok', 'without ack nobody hears of the refusal');
     await app.removeChannel(channel);
+    await bobs.realtime.setAuth(); // the old client sends the token of a session only then, or after its first join
     const other = bobs.channel(`task-updates:${ada.project}`).on('broadcast', {event: 'task-update'}, (message) => told.push(message));
     check(/no such project, or it is not yours/i.test(await refusal(other)), 'Bob is refused');
     await bobs.removeChannel(other);
   });
 
   await step('broadcasts between the pages of a user', async () => {
-    const second = connect();
-    await second.realtime.setAuth(await tokenFor(ada, 3600));
+    const {client: second} = await holder(ada);
+    await bobs.realtime.setAuth();
     const page = (client, config) => {
       const got = [];
       const channel = client.channel('room', {config: {broadcast: config}}).on('broadcast', {event: 'cursor'}, (message) => got.push(message.payload));
@@ -276,8 +286,6 @@ export async function run({createClient, env, options = {}, report}) {
       await until(() => other.got.length === 4, () => other.got);
       same(Array.from(new Uint8Array(other.got[3])), [1, 2, 255]);
     }
-    const late = app.channel('room'); // not joined: by REST
-    void late;
     same(await stranger.channel.send({type: 'broadcast', event: 'cursor', payload: {x: 9}}), 'ok');
     await until(() => stranger.got.length === 1, () => stranger.got);
     same(await first.channel.send({type: 'broadcast', event: 'cursor', payload: {x: 5}}), 'ok');
@@ -328,11 +336,10 @@ export async function run({createClient, env, options = {}, report}) {
     fine(await app.auth.refreshSession());
     const first = await shot('with a new session token');
     await until(() => shots.heard.length === 1, () => shots.statuses);
-    const client = connect();
-    await client.realtime.setAuth(await tokenFor(ada, 20));
+    const {client, renew} = await holder(ada, 20);
     const other = listen(client, 'renewed', [{...every, table: 'shots'}]);
     await other.joined();
-    await client.realtime.setAuth(await tokenFor(ada, 3600));
+    await renew(3600);
     const second = await shot('with another');
     await until(() => other.heard.length === 1, () => other.statuses);
     await past(20); // the first token is over
@@ -346,8 +353,7 @@ export async function run({createClient, env, options = {}, report}) {
     await other.end();
   });
   await step('a token that expires closes the channel, a good one opens it, and nothing is missing', async () => {
-    const client = connect();
-    await client.realtime.setAuth(await tokenFor(ada, 4));
+    const {client, renew} = await holder(ada, 4);
     const shots = listen(client, 'expiring', [{...every, table: 'shots'}]);
     await shots.joined();
     const first = await shot('before');
@@ -356,7 +362,7 @@ export async function run({createClient, env, options = {}, report}) {
     check(/expired/i.test(shots.system.find((message) => message.status === 'error').message), 'it says why', shots.system);
     await until(() => shots.names().includes('CHANNEL_ERROR'), () => shots.statuses);
     const second = await shot('while away');
-    await client.realtime.setAuth(await tokenFor(ada, 3600));
+    await renew(3600);
     await until(() => shots.names().at(-1) === 'SUBSCRIBED' && shots.names().length > 1, () => shots.statuses);
     const third = await shot('after');
     await until(() => shots.heard.some((p) => p.new.id === third.id), () => [shots.statuses, shots.heard]);
@@ -368,11 +374,11 @@ export async function run({createClient, env, options = {}, report}) {
     const shots = listen(client, 'leaving', [{...every, table: 'shots'}]);
     await shots.joined();
     await client.auth.signOut({scope: 'local'});
-    await until(() => shots.names().includes('CHANNEL_ERROR') || shots.names().includes('CLOSED'), () => shots.statuses);
     const marker = listen(app, 'marker', [{...every, table: 'shots'}]);
     await marker.joined();
     await shot('not for them');
     await until(() => marker.heard.length === 1, () => marker.statuses);
+    await until(() => shots.names().includes('CHANNEL_ERROR'), () => shots.statuses);
     same(shots.heard, []);
     await marker.end();
     await shots.end();
@@ -407,7 +413,7 @@ export async function run({createClient, env, options = {}, report}) {
       [[{event: '*', schema: 'private', table: 'shots'}], /private/],
       [Array.from({length: 101}, (_, n) => ({...shots, filter: `name=eq.${n}`})), /at most 100 postgres_changes/],
     ];
-    if (env.newest) cases.push([[{...shots, select: ['id']}], /select/]);
+    if (env.newest) cases.push([[{...shots, select: ['id']}], /select in postgres_changes/i]);
     for (const [bindings, pattern] of cases) {
       const channel = app.channel('refused');
       for (const binding of bindings) channel.on('postgres_changes', binding, () => {});
@@ -426,7 +432,7 @@ export async function run({createClient, env, options = {}, report}) {
     await shots.joined();
     const channel = app.channel('with presence').on('presence', {event: 'sync'}, () => {});
     if (env.newest) {
-      check(/presence/.test(await refusal(channel)), 'it says what');
+      check(/presence is not served/i.test(await refusal(channel)), 'it says what');
     } else { // the old client tells the server nothing of its listeners
       await subscribed(channel);
       same(await channel.track({at: 'the gallery'}), 'error');
@@ -473,8 +479,7 @@ export async function run({createClient, env, options = {}, report}) {
     }
   });
   await step('connections that break lose nothing', async () => {
-    const client = connect();
-    await client.realtime.setAuth(await tokenFor(ada, 3600));
+    const {client} = await holder(ada);
     const shots = listen(client, 'breaking', [{event: 'INSERT', schema: 'public', table: 'shots'}]);
     const filtered = listen(client, 'breaking too', [{event: 'INSERT', schema: 'public', table: 'shots', filter: `project_id=eq.${ada.project}`}]);
     await Promise.all([shots.joined(), filtered.joined()]);
@@ -497,9 +502,7 @@ export async function run({createClient, env, options = {}, report}) {
   // --- Streams
 
   await step('a stream of server-sent events loses nothing when it breaks', async () => {
-    const {session} = fine(await app.auth.getSession());
     const token = await tokenFor(ada, 3600);
-    void session;
     const got = [];
     const stream = events({url: `${env.url}/projects/${ada.project}/events`, token, seen: (event) => { if (event.data.table === 'shots') got.push(event.data); }});
     await stream.opened;
@@ -550,7 +553,7 @@ async function refusal(channel) {
   channel.subscribe((status, error) => statuses.push([status, error?.message]));
   await until(() => statuses.length > 0, () => channel.state);
   same(statuses[0][0], 'CHANNEL_ERROR', JSON.stringify(statuses));
-  return statuses[0][1].replaceAll('\\"', '"');
+  return (statuses[0][1] ?? '').replaceAll('\\"', '"');
 }
 
 // distinct are the values in the order in which each came first: delivery is at least once.
@@ -560,7 +563,7 @@ const distinct = (values) => [...new Set(values)];
 const past = (seconds) => new Promise((resolve) => { setTimeout(resolve, seconds * 1000); });
 
 async function until(condition, seen) {
-  const end = Date.now() + 60_000;
+  const end = Date.now() + 30_000;
   while (!condition()) {
     if (Date.now() > end) throw new Error(`it never came: ${JSON.stringify(seen())}`);
     await new Promise((resolve) => { setTimeout(resolve, 10); });
