@@ -56,6 +56,9 @@ func (s *socket) join(ctx context.Context, m phoenix.Message) {
 			s.door.log.DebugContext(ctx, "realtime: a join was refused", "reason", reason, "error", err)
 		}
 		s.refuse(m, reason)
+		if s.version == phoenix.V1 && !errors.Is(err, errRefused) { // which else would not try again
+			s.say(s.version.Push(joinRefOf(m), m.Topic, phoenix.Error, struct{}{}))
+		}
 		return
 	}
 	s.welcome(m, ch.request)

@@ -371,7 +371,7 @@ export async function run({createClient, env, options = {}, report}) {
   });
   await step('who signs out hears no more', async () => {
     const client = await signIn(ada);
-    const shots = listen(client, 'leaving', [{...every, table: 'shots'}]);
+    const shots = listen(client, 'signed out', [{...every, table: 'shots'}]);
     await shots.joined();
     await client.auth.signOut({scope: 'local'});
     const marker = listen(app, 'marker', [{...every, table: 'shots'}]);
