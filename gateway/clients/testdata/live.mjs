@@ -505,18 +505,21 @@ export async function run({createClient, env, options = {}, report}) {
     const token = await tokenFor(ada, 3600);
     const got = [];
     const stream = events({url: `${env.url}/projects/${ada.project}/events`, token, seen: (event) => { if (event.data.table === 'shots') got.push(event.data); }});
-    await stream.opened;
-    const made = [];
-    for (let round = 0; round < 3; round++) {
-      made.push((await shot(`before ${round}`)).id);
+    try {
+      await stream.opened;
+      const made = [];
+      for (let round = 0; round < 3; round++) {
+        made.push((await shot(`before ${round}`)).id);
+        await until(() => got.some((data) => data.record.id === made.at(-1)), () => got);
+        await fetch(env.breaker, {method: 'POST'});
+        made.push((await shot(`while away ${round}`)).id);
+      }
+      made.push((await shot('last')).id);
       await until(() => got.some((data) => data.record.id === made.at(-1)), () => got);
-      await fetch(env.breaker, {method: 'POST'});
-      made.push((await shot(`while away ${round}`)).id);
+      same(distinct(got.map((data) => data.record.id)), made);
+    } finally {
+      await stream.close();
     }
-    made.push((await shot('last')).id);
-    await until(() => got.some((data) => data.record.id === made.at(-1)), () => got);
-    same(distinct(got.map((data) => data.record.id)), made);
-    stream.close();
     const refusedOne = await fetch(`${env.url}/projects/${bob.project}/events`, {headers: {authorization: `Bearer ${token}`, apikey: env.anonKey}});
     same([refusedOne.status, (await refusedOne.json()).code], [404, 'TD020']);
     const nonsense = await fetch(`${env.url}/projects/${ada.project}/events`, {headers: {authorization: `Bearer ${token}`, apikey: env.anonKey, 'last-event-id': 'nonsense'}});
