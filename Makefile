@@ -30,10 +30,13 @@ test: ## Run all tests on a temporary PostgreSQL, with the race detector where t
 	fi
 
 .PHONY: bench
-bench: ## Measure claim and complete beside what this machine's disk allows, the engines, and what HTTP adds
+bench: ## Measure claim and complete beside what this machine's disk allows, the engines, what HTTP adds, and realtime
 	@go run ./sql/bench
 	@go test -run '^$$' -bench . -benchtime 10x ./workerd ./workerd/engine/native ./workerd/engine/exec
 	@go test -run '^$$' -bench Overhead -benchtime 2000x ./gateway/rest
+	@go test -run '^$$' -bench Changes -benchtime 5000x ./gateway/realtime
+	@go test -run '^$$' -bench Doorbell -benchtime 2000x ./gateway/realtime
+	@ulimit -n 32768 2>/dev/null; go test -run '^$$' -bench IdleSockets -benchtime 1x ./gateway/realtime
 
 .PHONY: lint
 lint: ## Run all linters of .golangci.yaml, go vet among them

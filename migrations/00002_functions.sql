@@ -314,6 +314,24 @@ grant execute on function auth.end_sessions to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/auth/ended_sessions.sql
+-- Which of these sessions have ended: those of users who sign in here, that are not there. For the gateway, which asks for sessions of its own
+-- access tokens only.
+create or replace function auth.ended_sessions(sessions uuid[], users uuid[])
+returns setof uuid
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select a.session from unnest(ended_sessions.sessions, ended_sessions.users) as a (session, owner)
+  where exists (select from darkroom.credentials c where c.user_id = a.owner)
+    and not exists (select from darkroom.sessions s where s.id = a.session and s.user_id = a.owner)
+$$;
+comment on function auth.ended_sessions is 'Which of these sessions have ended.';
+revoke all on function auth.ended_sessions from public;
+grant execute on function auth.ended_sessions to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/event_epoch.sql
 -- Which history of the database this is: its cluster, its number there, and the timeline. A position in the event log means something in its own
 -- history only: after a restore, a move to another server or the promotion of a standby, numbers may stand for other transactions.
@@ -675,6 +693,37 @@ $$;
 comment on function auth.readable is 'Which of these projects and users the caller may see.';
 revoke all on function auth.readable from public;
 grant execute on function auth.readable to authenticated, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/auth/readable_by.sql
+-- What auth.readable answers to several callers, in one transaction: subjects[i] is a project or user that the caller number askers[i] asks about, who
+-- has the role roles[n] and the claims claims[n]. Row security decides for each of them. For the gateway, whose login can become all of them;
+-- afterwards the transaction is the login's own again. An error of one caller is an error of the call.
+create or replace function auth.readable_by(roles text[], claims text[], askers integer[], subjects uuid[])
+returns table (asker integer, subject uuid)
+language plpgsql volatile security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_asker integer;
+  v_subjects uuid[];
+begin
+  for v_asker in 1 .. cardinality(readable_by.roles) loop
+    v_subjects := array(
+      select s.id from unnest(readable_by.askers, readable_by.subjects) as s (asker, id) where s.asker = v_asker);
+    perform set_config('request.jwt.claims', readable_by.claims[v_asker], true);
+    perform set_config('role', readable_by.roles[v_asker], true);
+    return query select v_asker, r.id from auth.readable(v_subjects) as r (id);
+    perform set_config('role', 'none', true);
+  end loop;
+  perform set_config('request.jwt.claims', '', true);
+end
+$$;
+comment on function auth.readable_by is 'Which projects and users several callers may see.';
+revoke all on function auth.readable_by from public;
+grant execute on function auth.readable_by to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -2312,6 +2361,7 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  c_leases constant integer := 1000;  -- of a user that lost their connection; browsers have few
   v_count bigint;
   v_total bigint := 0::bigint;
 begin
@@ -2330,6 +2380,13 @@ begin
   delete from darkroom.realtime_leases r
   using darkroom.event_log k
   where coalesce(r.lost_at, (select g.seen_at from darkroom.realtime_gateways g where g.id = r.gateway_id), r.updated_at) < clock_timestamp() - k.keep;
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  delete from darkroom.realtime_leases r  -- and of those of a user the latest stay
+  where r.id in (
+    select l.id from (
+      select n.id, row_number() over (partition by n.owner_id order by n.lost_at desc) as nth from darkroom.realtime_leases n where n.lost_at is not null
+    ) l where l.nth > c_leases);
   get diagnostics v_count = row_count;
   v_total := v_total + v_count;
   delete from darkroom.realtime_gateways g
@@ -5828,6 +5885,10 @@ drop function auth.realtime_tables();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function auth.readable_by(text[],text[],integer[],uuid[]);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function auth.readable(uuid[]);
 -- +goose StatementEnd
 
@@ -5877,6 +5938,10 @@ drop function auth.finish_upload(text,uuid,bigint,text,text,jsonb);
 
 -- +goose StatementBegin
 drop function auth.event_epoch();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.ended_sessions(uuid[],uuid[]);
 -- +goose StatementEnd
 
 -- +goose StatementBegin

@@ -914,6 +914,8 @@ grant execute on function auth.drop_full_buckets(integer) to authenticator;
 grant execute on function auth.end_leases(uuid,uuid[]) to authenticator;
 -- function auth.end_sessions(user_id uuid, session_id uuid, scope text) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.end_sessions(uuid,uuid,text) to authenticator;
+-- function auth.ended_sessions(sessions uuid[], users uuid[]) returns SETOF uuid sql stable security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.ended_sessions(uuid[],uuid[]) to authenticator;
 -- function auth.event_epoch() returns text sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.event_epoch() to authenticator;
 -- function auth.finish_upload(object_key text, reservation uuid, stored bigint, content_type text DEFAULT NULL::text, cache_control text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp
@@ -940,6 +942,8 @@ grant execute on function auth.open_event_log() to authenticator;
 grant execute on function auth.read_events(text,pg_snapshot,pg_snapshot,bigint,bigint,uuid,uuid,integer) to authenticator;
 -- function auth.readable(ids uuid[]) returns SETOF uuid sql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.readable(uuid[]) to authenticated, service_role;
+-- function auth.readable_by(roles text[], claims text[], askers integer[], subjects uuid[]) returns TABLE(asker integer, subject uuid) plpgsql volatile set search_path=pg_catalog, pg_temp
+grant execute on function auth.readable_by(text[],text[],integer[],uuid[]) to authenticator;
 -- function auth.realtime_tables() returns TABLE(table_name text, columns jsonb, own_rules boolean) sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.realtime_tables() to authenticator;
 -- function auth.role() returns text sql stable set search_path=pg_catalog, pg_temp

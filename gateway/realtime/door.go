@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -47,7 +48,6 @@ func DefaultLimits() Limits {
 type Config struct {
 	Pool        *pgxpool.Pool
 	DatabaseURL string // of the same database, for a connection that listens
-	DB          *identity.DB
 	Verifier    *identity.Verifier
 	Issuer      string                      // of the access tokens made here; "" for none
 	Origin      func(origin string) bool    // whether pages of another origin may call
@@ -74,6 +74,7 @@ type Door struct {
 	sockets map[*socket]struct{}
 	topics  map[string]map[*channel]struct{}
 	counts  map[string]int // connections, by whom they count for
+	joins   map[uuid.UUID]*bucket
 }
 
 // table is one whose changes can be subscribed to.
@@ -87,14 +88,14 @@ type table struct {
 func New(ctx context.Context, config Config) (*Door, error) {
 	d := &Door{
 		config: config, log: config.Log, sockets: map[*socket]struct{}{}, topics: map[string]map[*channel]struct{}{}, counts: map[string]int{},
-		tables: map[string]table{},
+		joins: map[uuid.UUID]*bucket{}, tables: map[string]table{},
 	}
 	if err := d.readTables(ctx); err != nil {
 		return nil, err
 	}
 	d.events = eventlog.New(config.Pool, config.DatabaseURL, config.Log)
 	var err error
-	d.hub, err = hub.New(ctx, hub.Config{Log: d.events, DB: config.DB, Verifier: config.Verifier, Issuer: config.Issuer, Logger: config.Log})
+	d.hub, err = hub.New(ctx, hub.Config{Log: d.events, Pool: config.Pool, Verifier: config.Verifier, Issuer: config.Issuer, Logger: config.Log})
 	if err != nil {
 		return nil, err //nolint:wrapcheck // says it
 	}
@@ -191,6 +192,25 @@ func (d *Door) uncount(whom string) {
 		delete(d.counts, whom)
 	}
 }
+
+// mayJoin bounds how many channels a user joins in a while, on all connections together: each join leaves a lease.
+func (d *Door) mayJoin(user uuid.UUID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.joins) > maxJoiners { // those are full again
+		clear(d.joins)
+	}
+	if d.joins[user] == nil {
+		d.joins[user] = &bucket{}
+	}
+	return user == uuid.Nil || d.joins[user].take(time.Now(), userJoinsPerSecond, userJoinsBurst)
+}
+
+const (
+	userJoinsPerSecond = 50
+	userJoinsBurst     = 1000
+	maxJoiners         = 10_000
+)
 
 func countOf(user uuid.UUID) string { return "user " + user.String() }
 

@@ -35,6 +35,15 @@ func refused(text string, args ...any) error {
 	return refusedJoin(fmt.Sprintf(text, args...))
 }
 
+// errTooOften refuses what may be tried again as it is.
+var errTooOften = errors.New("this comes too often")
+
+func tooOften(text string, most int) error { return tooOftenJoin{refusedJoin(fmt.Sprintf(text, most))} }
+
+type tooOftenJoin struct{ refusedJoin }
+
+func (tooOftenJoin) Is(target error) bool { return target == errRefused || target == errTooOften } //nolint:errorlint // of itself
+
 type refusedJoin string
 
 func (r refusedJoin) Error() string { return string(r) }
@@ -56,7 +65,7 @@ func (s *socket) join(ctx context.Context, m phoenix.Message) {
 			s.door.log.DebugContext(ctx, "realtime: a join was refused", "reason", reason, "error", err)
 		}
 		s.refuse(m, reason)
-		if s.version == phoenix.V1 && !errors.Is(err, errRefused) { // which else would not try again
+		if s.version == phoenix.V1 && (!errors.Is(err, errRefused) || errors.Is(err, errTooOften)) { // which else would not try again
 			s.say(s.version.Push(joinRefOf(m), m.Topic, phoenix.Error, struct{}{}))
 		}
 		return
@@ -100,7 +109,7 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message, token string) (
 	s.replace(m.Topic)
 	switch {
 	case !s.joins.take(time.Now(), joinsPerSecond, joinsBurst):
-		return nil, nil, refused("Too many joins: at most %d a second.", joinsPerSecond)
+		return nil, nil, tooOften("Too many joins: at most %d a second.", joinsPerSecond)
 	case len(s.channels) >= maxChannels:
 		return nil, nil, refused("A connection has at most %d channels.", maxChannels)
 	}
@@ -108,10 +117,15 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message, token string) (
 	if err != nil {
 		return nil, nil, err
 	}
+	if !s.door.mayJoin(caller.Who.Subject) {
+		return nil, nil, tooOften("Too many joins: at most %d a second of a user.", userJoinsPerSecond)
+	}
 	ch := &channel{
-		socket: s, topic: m.Topic, name: name, joinRef: joinRefOf(m), request: request, who: caller.Who,
+		socket: s, topic: m.Topic, name: name, joinRef: joinRefOf(m), request: request,
+		who:   identity.Identity{Role: caller.Who.Role, Subject: caller.Who.Subject},
 		frame: s.version.ChangeFrame(m.Topic), casts: s.version.BroadcastFrame(m.Topic, TaskUpdate),
 	}
+	ch.request.Token = "" // it is not kept twice
 	bindings, err := s.door.bindingsOf(request.Bindings)
 	if err != nil {
 		return nil, nil, err
@@ -257,6 +271,10 @@ func (d *Door) bindingOf(a phoenix.Binding) (hub.Binding, error) {
 	if a.Table != nil && *a.Table != "" && *a.Table != "*" {
 		b.Table = *a.Table
 	}
+	filtered := a.Filter != nil && *a.Filter != ""
+	if filtered && b.Table == "" {
+		return b, refused("A filter needs a table.")
+	}
 	for name, t := range d.tables {
 		if t.ownRules && (b.Table == "" || b.Table == name) {
 			return b, refused("The table %s has rules of row security that do not come with it: what they would show, realtime cannot know.", name)
@@ -266,10 +284,8 @@ func (d *Door) bindingOf(a phoenix.Binding) (hub.Binding, error) {
 	switch {
 	case b.Table != "" && !known:
 		return b, refused("Changes of the table %q cannot be subscribed to; those of %s can.", b.Table, strings.Join(d.names, ", "))
-	case a.Filter == nil || *a.Filter == "":
+	case !filtered:
 		return b, nil
-	case b.Table == "":
-		return b, refused("A filter needs a table.")
 	}
 	f, err := filter.Parse(*a.Filter, t.columns)
 	if err != nil {

@@ -3,7 +3,10 @@ package realtime_test
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // A page whose connection broke joins again with the same payload and a greater number, and sees all that happened meanwhile, in order.
@@ -148,6 +151,22 @@ func TestLeavingEndsTheLease(t *testing.T) {
 	}
 }
 
+// Leases that nobody comes back to do not grow without bound.
+func TestAUserKeepsAThousandLeases(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.exec(`insert into darkroom.realtime_leases (key, owner_id, gateway_id, last_ref, position, lost_at)
+		select '\x00', $1, gen_random_uuid(), n, 'x', now() - interval '1 hour' + n * interval '1 second' from generate_series(1, 1005) n`, w.a.id)
+	_, err := w.db.PurgeExpired(t.Context())
+	must(t, err)
+	if n := w.count("select count(*) from darkroom.realtime_leases where owner_id = $1 and last_ref > 5", w.a.id); n != 1000 {
+		t.Errorf("%d of the latest are left", n)
+	}
+	if n := w.count("select count(*) from darkroom.realtime_leases where owner_id = $1 and last_ref <= 5", w.a.id); n != 0 {
+		t.Errorf("%d of the oldest are left", n)
+	}
+}
+
 // leaseIsLost waits until so many leases are known to have lost their connection.
 func (w *world) leaseIsLost(n int) {
 	w.t.Helper()
@@ -161,4 +180,115 @@ func (w *world) count(sql string, args ...any) int {
 	var n int
 	must(w.t, w.pg.Pool.QueryRow(w.t.Context(), sql, args...).Scan(&n))
 	return n
+}
+
+// A client that does not read is cut off, harms nobody, and misses nothing when it comes back.
+func TestASlowClientIsCutOffAndGoesOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	slow, quick := w.page("2.0.0"), w.page("2.0.0")
+	slow.join("x", w.a.token, generations(w.a))
+	quick.join("y", w.a.token, generations(w.a))
+	const events = 500
+	go func() {
+		for i := range events { // 50 MB
+			_, err := w.pg.Pool.Exec(t.Context(), `insert into generations (project_id, type, location, params)
+				values ($1, 'image', $2, jsonb_build_object('x', repeat('x', 100000)))`, w.a.project, fmt.Sprint(i))
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	var want []string
+	for i := range events {
+		want = append(want, fmt.Sprint(i))
+	}
+	if got := quick.locations(want[events-1]); !slices.Equal(got, want) {
+		t.Errorf("the quick one got %d: %q", len(got), got)
+	}
+	var got []string
+	for {
+		f, err := slow.tryRead(awhile)
+		if err != nil {
+			break
+		}
+		if f.Event == "postgres_changes" {
+			location, _ := f.Payload.Data.Record["location"].(string)
+			got = append(got, location)
+		}
+	}
+	if len(got) == events || len(got) == 0 {
+		t.Fatalf("the slow one got %d before it was cut off", len(got))
+	}
+	slow.connect(w.web)
+	slow.join("x", w.a.token, generations(w.a))
+	if again := slow.locations(want[events-1]); !slices.Equal(once(append(got, again...)), want) {
+		t.Errorf("the slow one got %q, then %q", got, again)
+	}
+}
+
+// once leaves out what came before: delivery is at least once.
+func once(list []string) []string {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool {
+		before := seen[s]
+		seen[s] = true
+		return before
+	})
+}
+
+// Gateways are killed while events come in transactions that commit in any order, and clients go on at the next one: all get everything.
+func TestKilledGatewaysLoseNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const clients, rounds, each = 8, 4, 120
+	pages := make([]*page, clients)
+	got := make([][]string, clients)
+	for i := range pages {
+		pages[i] = &page{t: t, vsn: []string{"1.0.0", "2.0.0"}[i%2], ref: i * 100}
+	}
+	for round := range rounds {
+		gateway := w.process()
+		last := fmt.Sprint(round, " last")
+		for i, p := range pages {
+			p.connect(gateway.web)
+			p.join("x", w.a.token, generations(w.a), binding{"event": "*", "schema": "public", "table": "credit_ledger"})
+			if i == 0 && round == 0 {
+				defer w.writers(each*rounds, 4)()
+			}
+		}
+		var reading sync.WaitGroup
+		for i, p := range pages {
+			reading.Go(func() {
+				for range each / 2 {
+					f, err := p.tryRead(awhile)
+					if err != nil {
+						t.Errorf("client %d: %v", i, err)
+						return
+					}
+					if location, is := f.Payload.Data.Record["location"].(string); is {
+						got[i] = append(got[i], location)
+					}
+				}
+			})
+		}
+		reading.Wait()
+		gateway.kill()
+		w.generation(w.a, last)
+	}
+	w.written.Wait()
+	w.generation(w.a, "end")
+	var want []string
+	rows, err := w.pg.Pool.Query(t.Context(), "select location from generations where project_id = $1 order by location", w.a.project)
+	must(t, err)
+	want, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	must(t, err)
+	for i, p := range pages {
+		p.connect(w.web)
+		p.join("x", w.a.token, generations(w.a), binding{"event": "*", "schema": "public", "table": "credit_ledger"})
+		got[i] = once(append(got[i], p.locations("end")...))
+		if slices.Sort(got[i]); !slices.Equal(got[i], slices.Sorted(slices.Values(want))) {
+			t.Errorf("client %d got %d events of %d", i, len(got[i]), len(want))
+		}
+	}
 }

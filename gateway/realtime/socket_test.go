@@ -109,3 +109,27 @@ func TestUsersSeeTheirOwn(t *testing.T) {
 		t.Errorf("b sees %v", got)
 	}
 }
+
+// A project that is deleted takes its rows with it: its owner sees all of that go, nobody else does.
+func TestWhatIsDeletedIsShownToItsOwnerOnly(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.generation(w.a, "doomed")
+	w.dispatched()
+	pa, pb := w.page("2.0.0"), w.page("2.0.0")
+	pa.join("x", w.a.token, generations(w.a), binding{"event": "DELETE", "schema": "public", "table": "projects"})
+	pb.join("x", w.b.token, generations(w.a), binding{"event": "DELETE", "schema": "public", "table": "projects"}, generations(w.b))
+	w.exec("delete from shots where project_id = $1", w.a.project)
+	w.exec("delete from generations where project_id = $1", w.a.project)
+	w.exec("delete from projects where id = $1", w.a.project)
+	for range 2 {
+		c := pa.change()
+		if c.Type != "DELETE" || c.Table == "generations" && c.Old["location"] != "doomed" || c.Table == "projects" && c.Old["id"] != w.a.project.String() {
+			t.Errorf("the owner sees %v", c)
+		}
+	}
+	w.generation(w.b, "own")
+	if c := pb.change(); c.Record["location"] != "own" {
+		t.Errorf("somebody else sees %v", c)
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -129,11 +128,6 @@ func newUpgrader() *gws.Upgrader {
 	return gws.NewUpgrader(events{}, &gws.ServerOption{
 		ReadMaxPayloadSize: maxMessage, WriteMaxPayloadSize: maxFrame, ReadBufferSize: readBuffer,
 		Logger: quiet{}, NewSession: func() gws.SessionStorage { return &session{} },
-		Recovery: func(gws.Logger) {
-			if thrown := recover(); thrown != nil { // of one message
-				slog.Error("realtime: panic", "panic", thrown, "stack", string(debug.Stack()))
-			}
-		},
 	})
 }
 
@@ -181,6 +175,23 @@ func (events) OnMessage(conn *gws.Conn, m *gws.Message) {
 	defer func() { _ = m.Close() }()
 	s := socketOf(conn)
 	s.heard()
+	// Elsewhere, so that the stack that stays with each connection remains small.
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if thrown := recover(); thrown != nil { // of one message
+				s.door.log.Error("realtime: panic", "panic", thrown, "stack", string(debug.Stack()))
+				s.shut(closeInternal, "a fault of the gateway: reconnect")
+			}
+		}()
+		s.read(m)
+	}()
+	<-done
+}
+
+// read reads a message and answers it.
+func (s *socket) read(m *gws.Message) {
 	if m.Opcode == gws.OpcodeBinary {
 		said, cast, err := phoenix.DecodeBinary(m.Bytes())
 		if err != nil {
@@ -203,6 +214,7 @@ func (events) OnMessage(conn *gws.Conn, m *gws.Message) {
 }
 
 const (
+	closeInternal  = 1011
 	closeGoingAway = 1001 // what browsers say when a page is left
 	closeProtocol  = 1002
 	messageMost    = 8 * time.Second // that one message may take; clients wait for 10

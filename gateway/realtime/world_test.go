@@ -48,6 +48,8 @@ type world struct {
 	stop   func() // the gateway
 	a, b   user
 	seer   *page // of the service, which sees everything
+
+	written sync.WaitGroup
 }
 
 func newWorld(t testing.TB, change ...func(*server.Config)) *world {
@@ -138,7 +140,13 @@ func (w *world) exec(sql string, args ...any) {
 func (w *world) forget() {
 	w.t.Helper()
 	w.dispatched()
-	w.exec("update darkroom.event_log set trimmed_xid = (select max(xid::text::bigint)::text::xid8 from darkroom.task_events)")
+	var last string
+	must(w.t, w.pg.Pool.QueryRow(w.t.Context(), "select max(xid::text::bigint)::text from darkroom.task_events").Scan(&last))
+	eventually(w.t, "no transaction on this server is older", func() bool {
+		return w.count("select (pg_snapshot_xmin(pg_current_snapshot()) > $1::text::xid8)::int", last) == 1
+	})
+	w.dispatched()
+	w.exec("update darkroom.event_log set trimmed_xid = $1::text::xid8", last)
 }
 
 // page is a client of the framings, as a browser's page is one: its numbers go on when it connects anew.

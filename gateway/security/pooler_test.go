@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"os"
 	"os/exec"
@@ -21,6 +22,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"darkroom/gateway/identity"
+	"darkroom/gateway/realtime/eventlog"
 	"darkroom/sql/taskdb"
 )
 
@@ -377,5 +379,46 @@ func TestS07ListeningThroughAPoolerIsDeaf(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestS07RealtimeThroughAPoolerPolls: the reader of the event log notices that it is deaf, says so, and looks often.
+func TestS07RealtimeThroughAPoolerPolls(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	address := l.pooler("default_query_exec_mode=exec&pool_max_conns=3")
+	pool, err := taskdb.OpenPool(t.Context(), address)
+	l.must(err)
+	defer pool.Close()
+	said := &lockedBuffer{}
+	events := eventlog.New(pool, address, slog.New(slog.NewTextHandler(said, nil)))
+	now, err := events.Now(t.Context())
+	l.must(err)
+	ctx, stop := context.WithCancel(t.Context())
+	got := make(chan string, 100)
+	var following sync.WaitGroup
+	following.Go(func() {
+		events.Follow(ctx, now, func(batch eventlog.Batch) {
+			for _, e := range batch.Events {
+				got <- string(e.Record)
+			}
+		})
+	})
+	defer following.Wait()
+	defer stop()
+	for i := range 5 {
+		name := fmt.Sprintf("shot %d", i)
+		l.exec("insert into shots (project_id, name) select id, $1 from projects limit 1", name)
+		select {
+		case record := <-got:
+			if !strings.Contains(record, name) {
+				t.Errorf("%s came instead of %s", record, name)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s did not come", name)
+		}
+	}
+	if !strings.Contains(said.String(), "LISTEN does not work") {
+		t.Errorf("the log does not say what degrades: %s", said)
 	}
 }

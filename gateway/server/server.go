@@ -153,7 +153,7 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 		Bucket: bucket, DB: s.as, Signer: signer, MaxUpload: cmp.Or(config.MaxUpload, objects.DefaultMaxUpload), Log: config.Log,
 	})
 	if s.realtime, err = realtime.New(ctx, realtime.Config{
-		Pool: pool, DatabaseURL: config.DatabaseURL, DB: s.as, Verifier: verifier, Issuer: issuerOf(keys), Origin: s.guard.isOrigin, Network: ratelimit.Network,
+		Pool: pool, DatabaseURL: config.DatabaseURL, Verifier: verifier, Issuer: issuerOf(keys), Origin: s.guard.isOrigin, Network: ratelimit.Network,
 		Limits: connections(config), Log: config.Log,
 	}); err != nil {
 		return nil, errors.Join(err, s.Close())

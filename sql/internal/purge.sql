@@ -5,6 +5,7 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  c_leases constant integer := 1000;  -- of a user that lost their connection; browsers have few
   v_count bigint;
   v_total bigint := 0::bigint;
 begin
@@ -23,6 +24,13 @@ begin
   delete from darkroom.realtime_leases r
   using darkroom.event_log k
   where coalesce(r.lost_at, (select g.seen_at from darkroom.realtime_gateways g where g.id = r.gateway_id), r.updated_at) < clock_timestamp() - k.keep;
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  delete from darkroom.realtime_leases r  -- and of those of a user the latest stay
+  where r.id in (
+    select l.id from (
+      select n.id, row_number() over (partition by n.owner_id order by n.lost_at desc) as nth from darkroom.realtime_leases n where n.lost_at is not null
+    ) l where l.nth > c_leases);
   get diagnostics v_count = row_count;
   v_total := v_total + v_count;
   delete from darkroom.realtime_gateways g

@@ -115,7 +115,7 @@ func bounds(snapshot string) (low, high uint64) {
 	return low, high
 }
 
-// older tells whether one snapshot of a database was taken before another, or shows the same.
+// older tells whether one snapshot of a database was taken before another, or shows the same: on one primary the later shows all that the earlier does.
 func older(snapshot, other string) bool {
 	low, high := bounds(snapshot)
 	otherLow, otherHigh := bounds(other)

@@ -74,10 +74,10 @@ func (l *Log) Missed(ctx context.Context, from, upto Position, scope Scope, most
 	}
 	target, last := upto.Seen, int64(math.MaxInt64)
 	switch {
-	case from.Seen == upto.Seen && upto.Upto == "":
+	case older(upto.Seen, from.Seen) && upto.Upto == "":
 		return nil, upto, true, nil
-	case from.Seen == upto.Seen: // the half that upto has seen
-		if from.Upto != upto.Upto {
+	case older(upto.Seen, from.Seen): // the half that upto has seen
+		if from.Upto == "" || !older(upto.Upto, from.Upto) {
 			from.After = 0
 		}
 		target, last = upto.Upto, upto.After

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"darkroom/gateway/identity"
 	"darkroom/gateway/realtime/eventlog"
@@ -49,7 +50,7 @@ var (
 // Config is what a Hub needs.
 type Config struct {
 	Log      *eventlog.Log
-	DB       *identity.DB
+	Pool     *pgxpool.Pool // of a login that may become its callers
 	Verifier *identity.Verifier
 	Issuer   string // of the access tokens that are made here and so belong to a session; "" for none
 	Logger   *slog.Logger
@@ -58,11 +59,12 @@ type Config struct {
 // Hub is the one reader of the event log in a gateway. It is safe for concurrent use.
 type Hub struct {
 	log      *eventlog.Log
-	db       *identity.DB
+	pool     *pgxpool.Pool
 	verifier *identity.Verifier
 	issuer   string
 	logger   *slog.Logger
-	slots    chan struct{} // checks at once
+	slots    chan struct{} // checks of single callers at once
+	kick     chan struct{} // somebody is due
 	replays  chan struct{} // readings of the log at once
 	done     chan struct{}
 	wait     sync.WaitGroup
@@ -73,7 +75,8 @@ type Hub struct {
 	end     *Place // of what was dispatched
 	index   map[key][]entry
 	viewers map[viewerKey]*viewer
-	touched []*Sub // by the batch that is dispatched
+	due     []*viewer // to be checked
+	touched []*Sub    // by the batch that is dispatched
 }
 
 // Place is a position in the log; one is made per batch and shared.
@@ -86,7 +89,7 @@ func New(ctx context.Context, c Config) (*Hub, error) {
 		return nil, err //nolint:wrapcheck // says it
 	}
 	return &Hub{
-		log: c.Log, db: c.DB, verifier: c.Verifier, issuer: c.Issuer, logger: c.Logger, slots: make(chan struct{}, checksAtOnce),
+		log: c.Log, pool: c.Pool, verifier: c.Verifier, issuer: c.Issuer, logger: c.Logger, slots: make(chan struct{}, checksAtOnce), kick: make(chan struct{}, 1),
 		replays: make(chan struct{}, checksAtOnce), done: make(chan struct{}), end: &Place{now}, index: map[key][]entry{}, viewers: map[viewerKey]*viewer{},
 	}, nil
 }
@@ -103,6 +106,7 @@ func (h *Hub) Run(ctx context.Context, ready chan<- struct{}) {
 	close(ready)
 	defer close(h.done)
 	h.wait.Go(func() { h.sweep(ctx) })
+	h.wait.Go(func() { h.checker(ctx) })
 	h.log.Follow(ctx, from, h.dispatch)
 	h.mu.Lock()
 	h.closed = true

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -12,6 +13,7 @@ import (
 
 const (
 	replayPage   = 500 // events
+	noteEvery    = 50  // of them
 	replayTries  = 8   // while the database does not answer
 	replayPause  = 250 * time.Millisecond
 	replayUnable = "realtime: what a subscription missed cannot be read"
@@ -82,45 +84,74 @@ func (s *Sub) catchUp(ctx context.Context, from, upto eventlog.Position) error {
 
 // page hands over some of them.
 func (s *Sub) page(ctx context.Context, from, upto eventlog.Position) (next eventlog.Position, done bool, err error) {
+	list, next, done, err := s.readPage(ctx, from, upto)
+	if err != nil {
+		return from, false, err
+	}
+	for i, p := range list {
+		if err := s.to.Wait(ctx); err != nil {
+			return from, false, ErrSlow
+		}
+		if !s.handMissed(p, i%noteEvery == noteEvery-1) {
+			return from, false, ErrSlow
+		}
+	}
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	if s.state == ended {
+		return next, true, nil
+	}
+	s.note(&Place{next})
+	return next, done, nil
+}
+
+// handMissed hands over one event of a page, and notes now and then how far that is. False: the receiver took it not.
+func (s *Sub) handMissed(p pending, note bool) bool {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	if s.state == ended {
+		return true
+	}
+	if !s.to.Change(p.change, p.ids) {
+		return false
+	}
+	if note {
+		s.note(&Place{p.change.Place})
+	}
+	return true
+}
+
+// readPage reads some of the events that are for the subscription and may be seen. Few do so at once.
+func (s *Sub) readPage(ctx context.Context, from, upto eventlog.Position) (list []pending, next eventlog.Position, done bool, err error) {
 	h := s.hub
 	h.replays <- struct{}{}
 	defer func() { <-h.replays }()
 	events, next, done, err := h.log.Missed(ctx, from, upto, s.scope, replayPage)
 	if err != nil {
-		return from, false, err //nolint:wrapcheck // says it
+		return nil, from, false, err //nolint:wrapcheck // says it
 	}
-	list := make([]pending, 0, len(events))
 	subjects := map[uuid.UUID]struct{}{}
 	for _, e := range events {
 		c := &Change{Event: e, Place: from.Within(next, e)}
 		ids, err := s.mine(c)
 		if err != nil {
-			return from, false, err
+			return nil, from, false, err
 		}
 		if len(ids) > 0 {
 			list = append(list, pending{change: c, ids: ids})
 			subjects[c.subject()] = struct{}{}
 		}
 	}
-	seen := map[uuid.UUID]sight{}
-	if len(list) > 0 {
-		h.mu.Lock()
-		caller := s.viewer.caller
-		h.mu.Unlock()
-		if seen, err = h.ask(ctx, caller, subjects); err != nil {
-			return from, false, err
-		}
+	if len(list) == 0 {
+		return nil, next, done, nil
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if s.state == ended {
-		return next, true, nil
+	v := s.viewer
+	h.mu.Unlock()
+	sights, err := h.askOne(ctx, v.caller, subjects)
+	if err != nil {
+		return nil, from, false, err
 	}
-	for _, p := range list {
-		if s.viewer.sees(seen[p.change.subject()], p.change.Owner) && !s.to.Change(p.change, p.ids) {
-			return from, false, ErrSlow
-		}
-	}
-	s.note(&Place{next})
-	return next, done, nil
+	list = slices.DeleteFunc(list, func(p pending) bool { return !v.sees(sights[p.change.subject()], p.change.Owner) })
+	return list, next, done, nil
 }

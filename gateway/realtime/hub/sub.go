@@ -110,11 +110,14 @@ func (s *Sub) Start(from *eventlog.Position) {
 	if s.state != starting {
 		return
 	}
-	if from == nil {
+	switch {
+	case from != nil:
+		s.read(*from)
+	case s.overflow: // so much came meanwhile
+		s.read(s.from.Position)
+	default:
 		s.flush(time.Now())
-		return
 	}
-	s.read(*from)
 }
 
 // read makes it read what comes after from.

@@ -7,11 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"darkroom/gateway/identity"
@@ -86,7 +84,7 @@ func (h *Hub) Caller(ctx context.Context, credential string) (*Caller, error) {
 // Check asks whether the caller is still let in, and which of the projects and users they may see.
 func (h *Hub) Check(ctx context.Context, c *Caller, ids map[uuid.UUID]struct{}) (map[uuid.UUID]bool, error) {
 	asked := time.Now()
-	sights, err := h.ask(ctx, c, ids)
+	sights, err := h.askOne(ctx, c, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +108,7 @@ func (h *Hub) May(ctx context.Context, s *Sub, id uuid.UUID) bool {
 		return seen
 	}
 	asked, ids := time.Now(), map[uuid.UUID]struct{}{id: {}}
-	answers, err := h.ask(ctx, v.caller, ids)
+	answers, err := h.askOne(ctx, v.caller, ids)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err == nil || isRefusal(err) {
@@ -165,50 +163,31 @@ func (v *viewer) want(id uuid.UUID) {
 	v.check()
 }
 
-// check asks row security in the background, unless that is being done.
+// check lets the hub ask row security, unless it is about to.
 func (v *viewer) check() {
-	if !v.checking && v.hub.ctx.Err() == nil {
+	if !v.checking {
 		v.checking = true
-		v.hub.wait.Go(v.ask)
+		v.hub.due = append(v.hub.due, v)
+		select {
+		case v.hub.kick <- struct{}{}:
+		default:
+		}
 	}
 }
 
-// ask gets the answers that are wanted, and those that are in use too.
-func (v *viewer) ask() {
-	h := v.hub
-	for {
-		h.slots <- struct{}{}
-		h.mu.Lock()
-		asked := time.Now()
-		ids := v.wanted
-		v.wanted = map[uuid.UUID]struct{}{}
-		for id, a := range v.answers {
-			switch unused := asked.Sub(a.used); {
-			case unused < Believed:
-				ids[id] = struct{}{}
-			case unused > forgetAfter:
-				delete(v.answers, id)
-			}
-		}
-		h.mu.Unlock()
-		seen, err := h.ask(h.ctx, v.caller, ids)
-		<-h.slots
-		h.mu.Lock()
-		again := v.learn(ids, seen, err, asked)
-		if !again {
-			v.checking = false
-		}
-		h.mu.Unlock()
-		if !again {
-			return
-		}
-		if err != nil {
-			select {
-			case <-h.ctx.Done():
-			case <-time.After(replayPause):
-			}
+// questions are the ids whose answers are wanted, and those that are in use too.
+func (v *viewer) questions(now time.Time) map[uuid.UUID]struct{} {
+	ids := v.wanted
+	v.wanted = map[uuid.UUID]struct{}{}
+	for id, a := range v.answers {
+		switch unused := now.Sub(a.used); {
+		case unused < Believed:
+			ids[id] = struct{}{}
+		case unused > forgetAfter:
+			delete(v.answers, id)
 		}
 	}
+	return ids
 }
 
 // learn takes the answers, and tells whether there is more to ask.
@@ -245,88 +224,6 @@ func (v *viewer) learn(ids map[uuid.UUID]struct{}, seen map[uuid.UUID]sight, err
 		}
 	}
 	return len(v.wanted) > 0
-}
-
-// ask verifies the credential and the session, and asks row security about the ids.
-func (h *Hub) ask(ctx context.Context, c *Caller, ids map[uuid.UUID]struct{}) (map[uuid.UUID]sight, error) {
-	ctx, cancel := context.WithTimeout(ctx, checkMost)
-	defer cancel()
-	if !c.Expires.IsZero() && time.Now().After(c.Expires) {
-		return nil, ErrExpired
-	}
-	who, err := h.verifier.Verify(ctx, c.credential)
-	switch {
-	case errors.Is(err, identity.ErrExpired):
-		return nil, ErrExpired
-	case errors.Is(err, identity.ErrInvalid):
-		return nil, ErrRevoked
-	case err != nil:
-		return nil, err //nolint:wrapcheck // of the database
-	case who.Role != c.Who.Role || who.Subject != c.Who.Subject:
-		return nil, ErrRevoked
-	}
-	if c.session != uuid.Nil {
-		var lives *bool
-		err := h.db.Pool().QueryRow(ctx, "select (auth.account_of(user_id => $1, session_id => $2) ->> 'session')::boolean", who.Subject, c.session).Scan(&lives)
-		if err != nil {
-			return nil, fmt.Errorf("asking for a session: %w", err)
-		}
-		if lives != nil && !*lives {
-			return nil, ErrSignedOut
-		}
-	}
-	seen := make(map[uuid.UUID]sight, len(ids))
-	if len(ids) == 0 {
-		return seen, nil
-	}
-	results, err := h.db.Run(ctx, who, identity.Work{
-		Access: pgx.ReadOnly, Statements: []identity.Statement{{SQL: "select auth.readable($1)", Params: [][]byte{array(ids)}}},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("asking row security: %w", err)
-	}
-	for _, row := range results[0] {
-		id, err := uuid.ParseBytes(row[0])
-		if err != nil {
-			return nil, fmt.Errorf("asking row security: %w", err)
-		}
-		seen[id] = visible
-	}
-	if len(seen) == len(ids) {
-		return seen, nil
-	}
-	return seen, h.findVanished(ctx, ids, seen)
-}
-
-// findVanished notes which of the ids are there no more.
-func (h *Hub) findVanished(ctx context.Context, ids map[uuid.UUID]struct{}, seen map[uuid.UUID]sight) error {
-	list := make([]uuid.UUID, 0, len(ids))
-	for id := range ids {
-		if seen[id] == hidden {
-			list = append(list, id)
-		}
-	}
-	rows, err := h.db.Pool().Query(ctx, "select auth.vanished($1)", list)
-	if err != nil {
-		return fmt.Errorf("asking what is there no more: %w", err)
-	}
-	var id uuid.UUID
-	_, err = pgx.ForEachRow(rows, []any{&id}, func() error {
-		seen[id] = vanished
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("asking what is there no more: %w", err)
-	}
-	return nil
-}
-
-func array(ids map[uuid.UUID]struct{}) []byte {
-	texts := make([]string, 0, len(ids))
-	for id := range ids {
-		texts = append(texts, id.String())
-	}
-	return []byte("{" + strings.Join(texts, ",") + "}")
 }
 
 // isRefusal tells whether an error is that the caller is not let in any more.
