@@ -56,6 +56,12 @@ func sizeOfStorm() stormSize {
 			killings: []float64{0.15, 0.45, 0.75}, restarts: []float64{0.3, 0.85}, databases: []float64{0.22, 0.6},
 		}
 	}
+	if os.Getenv(envStorm) == "half" {
+		return stormSize{
+			users: 10, clients: 100, events: 10_000, rate: 250, writers: 8, cuts: 200,
+			killings: []float64{0.2, 0.5}, restarts: []float64{0.35, 0.8}, databases: []float64{0.3, 0.65},
+		}
+	}
 	return stormSize{users: 3, clients: 24, events: 3000, rate: 400, writers: 4, cuts: 30, killings: []float64{0.3}, restarts: []float64{0.55}, databases: []float64{0.75}}
 }
 
@@ -100,7 +106,8 @@ type storm struct {
 	settings gatewaySettings
 	proxy    *proxy
 	accounts []account
-	stored   atomic.Int64 // rows that were written, or nearly
+	said     chan map[string]string // by clients
+	stored   atomic.Int64           // rows that were written, or nearly
 	names    atomic.Int64
 	failures atomic.Int64 // transactions that were broken by a restart, or turned back
 }
@@ -124,7 +131,7 @@ func TestStorm(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), stormMost)
 	defer cancel()
-	s := &storm{t: t, size: sizeOfStorm()}
+	s := &storm{t: t, size: sizeOfStorm(), said: make(chan map[string]string, 1024)}
 	s.begin(ctx)
 	members := s.members()
 	var crews []*crewProcess
@@ -140,14 +147,14 @@ func TestStorm(t *testing.T) {
 			File: filepath.Join(s.dir, version+".json"), Clients: part,
 		}))
 	}
-	s.await(ctx, crews, "live", len(members))
+	s.await(ctx, "live", len(members))
 	var base int64
 	must(t, s.pool.QueryRow(ctx, "select coalesce(max(id), 0) from darkroom.task_events").Scan(&base))
 	began := time.Now()
 	s.rage(ctx)
 	wrote := time.Since(began)
 	s.last(ctx)
-	s.await(ctx, crews, "ended", len(members))
+	s.await(ctx, "ended", len(members))
 	settled := time.Since(began) - wrote
 
 	stored := s.log(ctx, base)
@@ -292,13 +299,12 @@ type crewProcess struct {
 	cmd   *exec.Cmd
 	stdin io.Closer
 	file  string
-	said  chan map[string]string
 	log   *bytes.Buffer
 }
 
 func (s *storm) start(ctx context.Context, folder string, what crew) *crewProcess {
 	s.t.Helper()
-	c := &crewProcess{t: s.t, cmd: exec.CommandContext(ctx, "node", "testdata/storm.mjs", folder), file: what.File, said: make(chan map[string]string, len(what.Clients)*2), log: &bytes.Buffer{}}
+	c := &crewProcess{t: s.t, cmd: exec.CommandContext(ctx, "node", "testdata/storm.mjs", folder), file: what.File, log: &bytes.Buffer{}}
 	c.cmd.Stderr = c.log
 	stdin, err := c.cmd.StdinPipe()
 	must(s.t, err)
@@ -310,40 +316,33 @@ func (s *storm) start(ctx context.Context, folder string, what crew) *crewProces
 	_, err = stdin.Write(append(mustJSON(what), '\n'))
 	must(s.t, err)
 	go func() {
-		defer close(c.said)
 		for lines := bufio.NewScanner(stdout); lines.Scan(); {
 			var line map[string]string
 			if json.Unmarshal(lines.Bytes(), &line) == nil {
-				c.said <- line
+				s.said <- line
 			}
 		}
+		s.said <- map[string]string{"fault": "node ended: " + what.File}
 	}()
 	return c
 }
 
 // await waits until so many clients have said a word.
-func (s *storm) await(ctx context.Context, crews []*crewProcess, word string, want int) {
+func (s *storm) await(ctx context.Context, word string, want int) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, settleMost)
 	defer cancel()
 	heard := map[string]bool{}
-	for _, c := range crews {
-		for len(heard) < want {
-			missing := false
-			select {
-			case line, open := <-c.said:
-				if !open {
-					s.t.Fatalf("node ended:\n%s", c.log)
-				}
-				if name := line[word]; name != "" {
-					heard[name] = true
-				}
-			case <-ctx.Done():
-				missing = true
+	for len(heard) < want && ctx.Err() == nil {
+		select {
+		case line := <-s.said:
+			if fault := line["fault"]; fault != "" {
+				s.t.Fatal(fault)
 			}
-			if missing || s.all(c, heard) {
-				break
+			if name := line[word]; name != "" {
+				heard[name] = true
 			}
+		case <-ctx.Done():
 		}
 	}
 	if len(heard) < want {
@@ -357,17 +356,6 @@ func (s *storm) await(ctx context.Context, crews []*crewProcess, word string, wa
 	}
 }
 
-// all tells whether all clients of a crew were heard.
-func (s *storm) all(c *crewProcess, heard map[string]bool) bool {
-	odd := strings.HasSuffix(c.file, versions[1]+".json")
-	for n, m := range s.members() {
-		if (n%2 == 1) == odd && !heard[m.Name] {
-			return false
-		}
-	}
-	return true
-}
-
 func tail(text string) string { return text[max(0, len(text)-4000):] }
 
 // got is what a client received.
@@ -375,6 +363,7 @@ type got struct {
 	Events   []string       `json:"events"`
 	Statuses map[string]int `json:"statuses"`
 	Resets   int            `json:"resets"`
+	History  []string       `json:"history"` // statuses with their times, and how much had come
 }
 
 // stop ends the process and returns what its clients received.
@@ -429,27 +418,28 @@ func (s *storm) reach(ctx context.Context, events int64) {
 func (s *storm) wreck(ctx context.Context) {
 	random := rand.New(rand.NewPCG(2, 2)) //nolint:gosec // no secret
 	type event struct {
-		at float64
-		do func()
+		at   float64
+		what string
+		do   func()
 	}
 	var plan []event
 	for n := range s.size.cuts {
-		plan = append(plan, event{float64(n+1) / float64(s.size.cuts+1), func() { s.proxy.breakOne(random) }})
+		plan = append(plan, event{float64(n+1) / float64(s.size.cuts+1), "", func() { s.proxy.breakOne(random) }})
 	}
 	for _, at := range s.size.killings {
-		plan = append(plan, event{at, func() {
+		plan = append(plan, event{at, "the gateway was killed and serves again", func() {
 			s.gateway.kill()
 			s.gateway = startGateway(s.t, s.settings)
 		}})
 	}
 	for _, at := range s.size.restarts {
-		plan = append(plan, event{at, func() {
+		plan = append(plan, event{at, "the gateway was stopped and serves again", func() {
 			s.gateway.end(syscall.SIGTERM)
 			s.gateway = startGateway(s.t, s.settings)
 		}})
 	}
 	for n, at := range s.size.databases {
-		plan = append(plan, event{at, func() { s.restartDatabase(n%2 == 0) }})
+		plan = append(plan, event{at, "PostgreSQL was ended and serves again", func() { s.restartDatabase(n%2 == 0) }})
 	}
 	slices.SortStableFunc(plan, func(a, b event) int { return compareFloats(a.at, b.at) })
 	for _, next := range plan {
@@ -457,6 +447,9 @@ func (s *storm) wreck(ctx context.Context) {
 			return
 		}
 		next.do()
+		if next.what != "" {
+			s.t.Logf("%s: %s at %d events", time.Now().UTC().Format("15:04:05.000"), next.what, s.stored.Load())
+		}
 	}
 }
 
@@ -632,14 +625,14 @@ func (s *storm) last(ctx context.Context) {
 // logged is one event of the log.
 type logged struct {
 	owner, project, table, kind string
-	row, mark                   string
+	row, mark, at               string
 }
 
 // log reads what is stored after an event, in the order of the log.
 func (s *storm) log(ctx context.Context, after int64) []logged {
 	s.t.Helper()
 	rows, err := s.pool.Query(ctx, `
-		select owner_id::text, coalesce(project_id::text, ''), table_name, kind, row_id,
+		select to_char(created_at, 'HH24:MI:SS.MS ') || id || ' ' || xid, owner_id::text, coalesce(project_id::text, ''), table_name, kind, row_id,
 		  concat_ws(' ', table_name, kind, row_id, case when kind <> 'DELETE' then
 		    case table_name
 		      when 'shots' then data ->> 'name' when 'projects' then data ->> 'name' when 'generations' then data -> 'metadata' ->> 'n'
@@ -650,7 +643,7 @@ func (s *storm) log(ctx context.Context, after int64) []logged {
 		from darkroom.task_events where id > $1 order by id`, after)
 	must(s.t, err)
 	list, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (l logged, err error) {
-		err = r.Scan(&l.owner, &l.project, &l.table, &l.kind, &l.row, &l.mark)
+		err = r.Scan(&l.at, &l.owner, &l.project, &l.table, &l.kind, &l.row, &l.mark)
 		return l, err //nolint:wrapcheck // a test's
 	})
 	must(s.t, err)
@@ -676,6 +669,11 @@ func (m member) shows(l logged) bool {
 	}
 	return l.owner == m.Owner && l.table != "projects"
 }
+
+const (
+	showMissing = 10
+	showFaults  = 14
+)
 
 // tally is what came of clients.
 type tally struct{ clients, streams, received, twice, joins, errors int }
@@ -739,9 +737,11 @@ func (s *storm) compare(m member, stored []logged, received got) tally {
 		}
 	}
 	missing := 0
-	for mark := range places {
-		if !seen[mark] {
-			missing++
+	for _, l := range stored {
+		if _, theirs := places[l.mark]; theirs && !seen[l.mark] {
+			if missing++; missing <= showMissing {
+				fault("missing, of %s: %s", l.at, l.mark)
+			}
 		}
 	}
 	if missing > 0 {
@@ -751,7 +751,7 @@ func (s *storm) compare(m member, stored []logged, received got) tally {
 		fault("%d resets", received.Resets)
 	}
 	if len(faults) > 0 {
-		s.t.Errorf("client %s, %v: %d faults, such as\n  %s", m.Name, received.Statuses, len(faults), strings.Join(faults[max(0, len(faults)-8):], "\n  "))
+		s.t.Errorf("client %s: %d faults, such as\n  %s\n %s", m.Name, len(faults), strings.Join(faults[max(0, len(faults)-showFaults):], "\n  "), strings.Join(received.History, "; "))
 	}
 	return result
 }

@@ -28,7 +28,7 @@ function mark(table, type, record, old) {
 }
 
 const record = (name) => {
-  const one = {events: [], statuses: {}, resets: 0};
+  const one = {events: [], statuses: {}, resets: 0, history: []};
   received[name] = one;
   return {
     seen(table, type, row, old) {
@@ -38,6 +38,7 @@ const record = (name) => {
     status(status) {
       if (status === 'SUBSCRIBED' && !one.statuses.SUBSCRIBED) tell({live: name});
       one.statuses[status] = (one.statuses[status] ?? 0) + 1;
+      one.history.push(`${new Date().toISOString().slice(11, 23)} ${status} at ${one.events.length}`);
     },
     reset() { one.resets++; },
   };
