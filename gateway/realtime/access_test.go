@@ -189,6 +189,14 @@ func TestJoinsAreRefusedWithAReason(t *testing.T) {
 			t.Errorf("%s: %s", reason, f.raw)
 		}
 	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, web.URL+"/projects/"+w.a.project.String()+"/events", nil)
+	must(t, err)
+	r.Header.Set("Authorization", "Bearer "+w.a.token)
+	answer, err := http.DefaultClient.Do(r)
+	must(t, err)
+	if must(t, answer.Body.Close()); answer.StatusCode != http.StatusNotImplemented {
+		t.Errorf("a stream with such a table: %d", answer.StatusCode)
+	}
 	if f := p.reply(p.send("realtime:x", "phx_join", map[string]any{"config": map[string]any{"presence": map[string]any{"enabled": true}}, "access_token": w.a.token})); !strings.Contains(f.Payload.Response.Reason, "Presence") {
 		t.Errorf("presence: %s", f.raw)
 	}

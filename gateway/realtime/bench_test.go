@@ -228,9 +228,15 @@ func BenchmarkDoorbell(b *testing.B) {
 		silent += round()
 		ctx, stop := context.WithCancel(b.Context())
 		ended := make(chan error, 1)
+		listens := make(chan struct{})
 		go func() {
-			ended <- taskdb.Listen(ctx, w.pg.URL, func(context.Context) error { return nil })
+			begin := sync.OnceFunc(func() { close(listens) })
+			ended <- taskdb.Listen(ctx, w.pg.URL, func(context.Context) error {
+				begin()
+				return nil
+			})
 		}()
+		<-listens
 		armed += round()
 		stop()
 		must(b, <-ended)

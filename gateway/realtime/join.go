@@ -135,6 +135,9 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message, token string) (
 		if project = subjectOf(name); project == uuid.Nil {
 			return nil, nil, refused("The channels %s<project> are named by the id of a project.", TaskUpdates)
 		}
+		if err := s.door.followable("tasks"); err != nil {
+			return nil, nil, err
+		}
 		bindings = append(bindings, hub.Binding{ID: castID, Table: "tasks", Project: project})
 	}
 	if err := s.check(ctx, caller, bindings, project); err != nil {
@@ -260,6 +263,16 @@ func (d *Door) bindingsOf(asked []phoenix.Binding) ([]hub.Binding, error) {
 	return bindings, nil
 }
 
+// followable refuses a table whose rules of row security realtime does not know; "" is all tables.
+func (d *Door) followable(table string) error {
+	for name, t := range d.tables {
+		if t.ownRules && (table == "" || table == name) {
+			return refused("The table %s has rules of row security that do not come with it: what they would show, realtime cannot know.", name)
+		}
+	}
+	return nil
+}
+
 func (d *Door) bindingOf(a phoenix.Binding) (hub.Binding, error) {
 	b := hub.Binding{ID: a.ID, Tables: d.names}
 	if kind := strings.ToUpper(a.Event); kind != "*" {
@@ -275,10 +288,8 @@ func (d *Door) bindingOf(a phoenix.Binding) (hub.Binding, error) {
 	if filtered && b.Table == "" {
 		return b, refused("A filter needs a table.")
 	}
-	for name, t := range d.tables {
-		if t.ownRules && (b.Table == "" || b.Table == name) {
-			return b, refused("The table %s has rules of row security that do not come with it: what they would show, realtime cannot know.", name)
-		}
+	if err := d.followable(b.Table); err != nil {
+		return b, err
 	}
 	t, known := d.tables[b.Table]
 	switch {

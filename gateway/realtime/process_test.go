@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -50,13 +52,18 @@ func serve(settings string) {
 		panic(err)
 	}
 	fmt.Println("http://" + listener.Addr().String()) //nolint:forbidigo // the parent reads it
-	panic(gateway.Serve(context.Background(), listener))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if err := errors.Join(gateway.Serve(ctx, listener), gateway.Close()); err != nil {
+		panic(err)
+	}
 }
 
 // process is a gateway in a process of its own.
 type process struct {
 	web  *httptest.Server // its address, and nothing else
 	kill func()
+	term func() error // and waits for its end
 	pid  int
 }
 
@@ -77,12 +84,18 @@ func (w *world) process() process {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	}
+	term := func() error {
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			return err
+		}
+		return cmd.Wait()
+	}
 	w.t.Cleanup(kill)
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		w.t.Fatalf("the gateway does not start: %v\n%s", err, w.log)
 	}
-	return process{&httptest.Server{URL: strings.TrimSpace(line)}, kill, cmd.Process.Pid}
+	return process{&httptest.Server{URL: strings.TrimSpace(line)}, kill, term, cmd.Process.Pid}
 }
 
 // writers begin to make generations of user a, in transactions that commit in any order, and return what waits for their end.

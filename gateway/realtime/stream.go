@@ -109,6 +109,9 @@ func (d *Door) stream(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := d.followable(""); err != nil {
+		return problem.Refuse(problem.NotOffered, err.Error())
+	}
 	from, err := lastEvent(c.Request())
 	if err != nil {
 		return err

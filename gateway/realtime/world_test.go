@@ -155,6 +155,7 @@ type page struct {
 	vsn  string
 	ref  int
 	conn *websocket.Conn
+	seen int // changes
 }
 
 // frame is a message of the server.
@@ -301,7 +302,9 @@ func (p *page) tryJoin(name, token string, bindings ...binding) frame {
 // change reads the next change.
 func (p *page) change() change {
 	p.t.Helper()
-	return p.until("a change", func(f frame) bool { return f.Event == "postgres_changes" }).Payload.Data
+	c := p.until("a change", func(f frame) bool { return f.Event == "postgres_changes" }).Payload.Data
+	p.seen++
+	return c
 }
 
 // locations reads changes of generations up to the one with that location, and returns all their locations.

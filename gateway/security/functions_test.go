@@ -124,7 +124,7 @@ var functions = map[string]functionProbe{
 	"auth.read_events":       {call: "select auth.read_events((select epoch from auth.open_event_log()), '3:3:')", may: gatewayAlone},
 	"auth.realtime_tables":   {call: "select auth.realtime_tables()", may: gatewayAlone, neutral: true},
 	"auth.readable":          {call: "select auth.readable(array[{project}, {a}]::uuid[])", may: owners, scoped: true},
-	"auth.readable_by":       {call: "select auth.readable_by('{authenticated}', '{{}}', '{1}', array[{project}]::uuid[])", may: gatewayAlone, neutral: true},
+	"auth.readable_by":       {call: "select auth.readable_by('{authenticated}', array['{}'], '{1}', array[{project}]::uuid[])", may: gatewayAlone, neutral: true},
 	"auth.ended_sessions":    {call: "select auth.ended_sessions(array[{project}]::uuid[], array[{a}]::uuid[])", may: gatewayAlone, neutral: true},
 	"auth.vanished":          {call: "select auth.vanished(array[{project}, {a}]::uuid[])", may: gatewayAlone, neutral: true},
 	"auth.take_lease":        {call: "select auth.take_lease(gen_random_uuid(), sha256('x'), {a}, 7)", may: gatewayAlone},

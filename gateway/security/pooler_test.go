@@ -386,7 +386,7 @@ func TestS07ListeningThroughAPoolerIsDeaf(t *testing.T) {
 func TestS07RealtimeThroughAPoolerPolls(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	address := l.pooler("default_query_exec_mode=exec&pool_max_conns=3")
+	address := l.pooler("default_query_exec_mode=exec") + "&pool_max_conns=3"
 	pool, err := taskdb.OpenPool(t.Context(), address)
 	l.must(err)
 	defer pool.Close()

@@ -99,13 +99,13 @@ func (h *Hub) Check(ctx context.Context, c *Caller, ids map[uuid.UUID]struct{}) 
 
 // May tells whether a subscriber may see what belongs to a project or user, now or a moment ago. It ends the subscriptions of a caller who is not let
 // in any more.
-func (h *Hub) May(ctx context.Context, s *Sub, id uuid.UUID) bool {
+func (h *Hub) May(ctx context.Context, sub *Sub, id uuid.UUID) bool {
 	h.mu.Lock()
-	v := s.viewer
-	seen, known := v.may(id, uuid.Nil, time.Now())
+	v := sub.viewer
+	s, known := v.sight(id, time.Now())
 	h.mu.Unlock()
 	if known {
-		return seen
+		return s == visible
 	}
 	asked, ids := time.Now(), map[uuid.UUID]struct{}{id: {}}
 	answers, err := h.askOne(ctx, v.caller, ids)
@@ -138,23 +138,31 @@ func (h *Hub) drop(v *viewer) {
 
 // may tells whether the caller may see what is of a project or user and belongs to owner, as far as that is known.
 func (v *viewer) may(id, owner uuid.UUID, now time.Time) (seen, known bool) {
+	s, known := v.sight(id, now)
+	return known && v.sees(s, owner), known
+}
+
+// sight is the answer of row security, as far as there is one that counts.
+func (v *viewer) sight(id uuid.UUID, now time.Time) (s sight, known bool) {
 	if v.caller.Who.Role == identity.Service {
-		return true, true
+		return visible, true
 	}
 	a, found := v.answers[id]
 	if !found || now.Sub(a.asked) > Believed {
-		return false, false
+		return hidden, false
 	}
 	if a.used != now {
 		a.used = now
 		v.answers[id] = a
 	}
-	return v.sees(a.sight, owner), true
+	return a.sight, true
 }
 
+// sees tells whether the caller sees an event. Row security must say so, and the event be of the caller's own: somebody may have made a project with the
+// id of another's that was deleted.
 func (v *viewer) sees(s sight, owner uuid.UUID) bool {
 	who := v.caller.Who
-	return s == visible || s == vanished && owner == who.Subject || who.Role == identity.Service
+	return who.Role == identity.Service || s != hidden && owner == who.Subject
 }
 
 // want asks for an answer.
