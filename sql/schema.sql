@@ -918,6 +918,8 @@ grant execute on function auth.end_sessions(uuid,uuid,text) to authenticator;
 grant execute on function auth.ended_sessions(uuid[],uuid[]) to authenticator;
 -- function auth.event_epoch() returns text sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.event_epoch() to authenticator;
+-- function auth.event_floor() returns TABLE(last_id bigint, xid xid8) plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.event_floor() to authenticator;
 -- function auth.finish_upload(object_key text, reservation uuid, stored bigint, content_type text DEFAULT NULL::text, cache_control text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.finish_upload(text,uuid,bigint,text,text,jsonb) to authenticator;
 -- function auth.give_back_task(task_id uuid, worker_name text, reason text) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp

@@ -2,6 +2,7 @@ package realtime
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"slices"
 	"strings"
@@ -38,6 +39,7 @@ type channel struct {
 	casts   phoenix.Frame // of task updates
 	sub     *hub.Sub
 	over    atomic.Bool
+	key     [sha256.Size]byte // of its lease
 
 	mu    sync.Mutex
 	lease *lease

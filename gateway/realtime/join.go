@@ -106,7 +106,8 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message, token string) (
 	if token != "" {
 		request.Token = token
 	}
-	s.replace(m.Topic)
+	old := s.replace(m.Topic)
+	defer old.giveUp()
 	switch {
 	case !s.joins.take(time.Now(), joinsPerSecond, joinsBurst):
 		return nil, nil, tooOften("Too many joins: at most %d a second.", joinsPerSecond)
@@ -149,7 +150,7 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message, token string) (
 	if ch.sub, err = s.door.hub.Subscribe(caller, bindings, ch); err != nil {
 		return nil, nil, err //nolint:wrapcheck // says it
 	}
-	from, err := ch.takeLease(ctx, m.Ref.Number())
+	from, err := ch.takeLease(ctx, m.Ref.Number(), old)
 	if err != nil {
 		ch.sub.End()
 		return nil, nil, err
@@ -159,10 +160,29 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message, token string) (
 	return ch, from, nil
 }
 
-// replace ends the channel of a topic that its client joins anew, as after a join that it gave up.
-func (s *socket) replace(topic string) {
-	if old := s.channels[topic]; old != nil {
-		old.lose(false)
+// former is a channel that its client joins anew on the same connection.
+type former struct {
+	ch    *channel
+	place *hub.Place // how far it had certainly come; what came later is still under way to the client
+	taken bool       // its lease is gone on with
+}
+
+// giveUp leaves the lease to whoever comes back for it.
+func (f *former) giveUp() {
+	if f != nil && !f.taken {
+		f.ch.socket.door.leases.lose(f.ch.lease, f.place)
+	}
+}
+
+// replace ends the channel of a topic that its client joins anew, as after a join that it gave up, and returns where it was.
+func (s *socket) replace(topic string) *former {
+	var old *former
+	if ch := s.channels[topic]; ch != nil {
+		if place := ch.sub.Lose(); place != nil {
+			ch.over.Store(true)
+			s.door.leaveTopic(ch)
+			old = &former{ch: ch, place: place}
+		}
 		delete(s.channels, topic)
 	}
 	s.forgetAwaited(topic)
@@ -171,6 +191,7 @@ func (s *socket) replace(topic string) {
 			delete(s.channels, topic)
 		}
 	}
+	return old
 }
 
 // caller finds out who joins: by the token of the join, else by the key of the connection.
@@ -211,8 +232,8 @@ func (s *socket) check(ctx context.Context, caller *hub.Caller, bindings []hub.B
 	return nil
 }
 
-// takeLease begins the lease of a channel, or goes on with the one that the same page had.
-func (ch *channel) takeLease(ctx context.Context, ref int64) (*eventlog.Position, error) {
+// takeLease begins the lease of a channel, or goes on with the one that the same page had; old is that of the same connection, if there was one.
+func (ch *channel) takeLease(ctx context.Context, ref int64, old *former) (*eventlog.Position, error) {
 	d := ch.socket.door
 	said, err := json.Marshal(ch.request.Bindings)
 	if err != nil {
@@ -220,7 +241,19 @@ func (ch *channel) takeLease(ctx context.Context, ref int64) (*eventlog.Position
 	}
 	hash := sha256.New()
 	_, _ = fmt.Fprintf(hash, "%s\n%s\n%q\n%s", ch.who.Role, ch.who.Subject, ch.topic, said)
-	id, text, err := d.leases.take(ctx, hash.Sum(nil), ch.who.Subject, ref)
+	ch.key = [sha256.Size]byte(hash.Sum(nil))
+	if old != nil && old.ch.key == ch.key {
+		old.taken = true
+		d.leases.pass(old.ch.lease)
+		from := old.place.Position
+		place, ended := ch.holdLease(old.ch.lease.id, old.place)
+		if ended {
+			d.leases.lose(ch.lease, place)
+			return nil, hub.ErrStopping
+		}
+		return &from, nil
+	}
+	id, text, err := d.leases.take(ctx, ch.key[:], ch.who.Subject, ref)
 	if err != nil {
 		return nil, err
 	}
