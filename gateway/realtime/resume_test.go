@@ -1,6 +1,7 @@
 package realtime_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -32,6 +33,48 @@ func TestAClientGoesOnWhereItsConnectionBroke(t *testing.T) {
 		if want := []string{vsn + " away 0", vsn + " away 1", vsn + " away 2", vsn + " away 3", vsn + " back"}; !slices.Equal(got, want) {
 			t.Errorf("%s: got %q, want %q", vsn, got, want)
 		}
+	}
+}
+
+// An old client whose connection broke between a join and its answer numbers no join any more. It goes on where it was all the same, and so does a join
+// on the connection that has the channel.
+func TestAClientThatNumbersNoJoinGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.page("1.0.0")
+	p.join("x", w.a.token, generations(w.a))
+	w.generation(w.a, "first")
+	p.locations("first")
+	must(t, p.conn.CloseNow())
+	w.generation(w.a, "away")
+	w.dispatched()
+	p.connect(w.web)
+	join := map[string]any{
+		"topic": "realtime:x", "event": "phx_join", "ref": "", "join_ref": "",
+		"payload": map[string]any{"config": map[string]any{"postgres_changes": []binding{generations(w.a)}}, "access_token": w.a.token},
+	}
+	again := func() {
+		t.Helper()
+		data, err := json.Marshal(join)
+		must(t, err)
+		must(t, p.conn.Write(t.Context(), websocket.MessageText, data))
+		if f := p.until("the answer", func(f frame) bool { return f.Event == "phx_reply" }); f.Payload.Status != "ok" {
+			t.Fatalf("joining again: %s", f.raw)
+		}
+	}
+	again()
+	w.generation(w.a, "back")
+	if got := slices.DeleteFunc(p.locations("back"), func(l string) bool { return l == "first" }); !slices.Equal(got, []string{"away", "back"}) {
+		t.Errorf("got %q", got)
+	}
+	for n := range 3 {
+		name := fmt.Sprintf("between %d", n)
+		w.generation(w.a, name)
+		again()
+		p.locations(name)
+	}
+	if n := w.count("select count(*) from darkroom.realtime_leases where owner_id = $1", w.a.id); n != 1 {
+		t.Errorf("%d leases, want 1", n)
 	}
 }
 
