@@ -78,6 +78,27 @@ func TestAClientThatNumbersNoJoinGoesOnWhereItWas(t *testing.T) {
 	}
 }
 
+// What was sent and did not arrive before the connection broke comes again.
+func TestWhatDidNotArriveComesAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.page("2.0.0")
+	p.join("x", w.a.token, generations(w.a))
+	w.generation(w.a, "read")
+	p.locations("read")
+	for _, name := range []string{"sent", "sent too"} {
+		w.generation(w.a, name)
+		w.dispatched() // the page does not read, and so answers no ping
+	}
+	must(t, p.conn.CloseNow())
+	p.connect(w.web)
+	p.join("x", w.a.token, generations(w.a))
+	w.generation(w.a, "last")
+	if got := slices.DeleteFunc(p.locations("last"), func(l string) bool { return l == "read" }); !slices.Equal(got, []string{"sent", "sent too", "last"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
 // Only the page that had it goes on with a lease: another page, whose numbers begin anew, another user and another subscription begin from now.
 func TestALeaseIsForTheSamePageOnly(t *testing.T) {
 	t.Parallel()

@@ -254,25 +254,21 @@ func (s *Sub) settle(place *Place) {
 }
 
 func (s *Sub) note(place *Place) {
-	taken, _ := s.to.Counts()
-	s.arrived()
+	taken, arrived := s.to.Counts()
+	s.reach(arrived)
 	if len(s.marks) >= maxMarks {
 		s.marks = s.marks[:maxMarks-1]
 	}
 	s.marks = append(s.marks, mark{taken, place})
 }
 
-// arrived forgets the marks before the last that has been reached.
-func (s *Sub) arrived() {
-	_, arrived := s.to.Counts()
+// reach forgets the marks before the last that has been reached.
+func (s *Sub) reach(arrived uint64) {
 	n := 0
 	for n+1 < len(s.marks) && s.marks[n+1].taken <= arrived {
 		n++
 	}
 	s.marks = s.marks[n:]
-	if s.state == live && len(s.marks) == 1 && s.marks[0].taken <= arrived && !s.mode {
-		s.marks = nil
-	}
 }
 
 // place is how far the receiver has certainly come; nil: as far as the hub.
@@ -280,7 +276,11 @@ func (s *Sub) place() *Place {
 	if s.state == ended {
 		return nil
 	}
-	s.arrived()
+	_, arrived := s.to.Counts()
+	s.reach(arrived)
+	if s.state == live && len(s.marks) == 1 && s.marks[0].taken <= arrived && !s.mode { // all that was handed over
+		s.marks = nil
+	}
 	switch {
 	case len(s.marks) > 0:
 		return s.marks[0].place
