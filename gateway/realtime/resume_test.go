@@ -86,6 +86,11 @@ func TestWhatDidNotArriveComesAgain(t *testing.T) {
 	p.join("x", w.a.token, generations(w.a))
 	w.generation(w.a, "read")
 	p.locations("read")
+	eventually(t, "what was read has arrived", func() bool {
+		p.reply(p.send("phoenix", "heartbeat", map[string]any{})) // reads, and so answers pings
+		return w.count("select count(*) from darkroom.realtime_leases where owner_id = $1 and position is null", w.a.id) == 1 &&
+			w.count("select count(*) from darkroom.realtime_gateways where seen_at > (select max(created_at) + interval '2 seconds' from generations where location = 'read')") == 1
+	})
 	for _, name := range []string{"sent", "sent too"} {
 		w.generation(w.a, name)
 		w.dispatched() // the page does not read, and so answers no ping
