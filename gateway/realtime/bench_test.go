@@ -111,7 +111,7 @@ func (w *world) changes(b *testing.B, users []user, pace time.Duration, done fun
 				if n >= b.N {
 					return
 				}
-				time.Sleep(time.Until(began.Add(time.Duration(n) * pace))) //nolint:forbidigo // the pace
+				time.Sleep(time.Until(began.Add(time.Duration(n) * pace)))
 				_, err := conn.Exec(b.Context(), "insert into generations (project_id, type, location) values ($1, 'image', $2)", users[n%len(users)].project, strconv.Itoa(n))
 				if err != nil {
 					b.Error(err)

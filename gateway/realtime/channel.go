@@ -95,7 +95,7 @@ func (ch *channel) Ended(why error, place *hub.Place) {
 		return // so does the socket
 	}
 	ch.tell("error", reasonOf(why))
-	ch.push(phoenix.Error, struct{}{})
+	ch.push(phoenix.Error, map[string]string{"reason": reasonOf(why)})
 }
 
 // lose ends it because its connection broke, or its page went away.
@@ -147,7 +147,8 @@ func reasonOf(err error) string {
 		{eventlog.ErrGone, "What happened since the connection broke is no longer kept: read anew what you show. The next join begins from now."},
 		{hub.ErrFilter, "A filter of this channel cannot be applied to a row."},
 		{hub.ErrCheck, "Row security cannot be asked; the gateway's log has the reason."},
-		{hub.ErrStopping, "The gateway is stopping: join again."},
+		{hub.ErrSlow, "What happens is not read fast enough: go on from the last event."},
+		{hub.ErrStopping, "The gateway is stopping: go on at another."},
 		{identity.ErrMissing, "No access token was sent."},
 		{identity.ErrInvalid, "The key or token is not valid."},
 		{identity.ErrExpired, "The access token has expired: refresh it."},

@@ -97,7 +97,7 @@ func New(ctx context.Context, config Config) (*Door, error) {
 	var err error
 	d.hub, err = hub.New(ctx, hub.Config{Log: d.events, Pool: config.Pool, Verifier: config.Verifier, Issuer: config.Issuer, Logger: config.Log})
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says it
+		return nil, err
 	}
 	d.leases = newLeases(config.Pool, d.hub, config.Log)
 	if err := d.leases.write(ctx); err != nil { // a lease says nothing without its gateway

@@ -26,29 +26,20 @@ const (
 )
 
 // errNobody refuses a join without a user: it would be shown nothing.
-var errNobody error = refusedJoin("Nobody is signed in: nothing would be shown. Join with an access token.") //nolint:errname // it is one
+var errNobody error = joinError("Nobody is signed in: nothing would be shown. Join with an access token.") //nolint:errname // it is one
 
 // errRefused is what a client is told as it is.
 var errRefused = errors.New("this cannot be joined")
 
 func refused(text string, args ...any) error {
-	return refusedJoin(fmt.Sprintf(text, args...))
+	return joinError(fmt.Sprintf(text, args...))
 }
 
-// errTooOften refuses what may be tried again as it is.
-var errTooOften = errors.New("this comes too often")
+type joinError string
 
-func tooOften(text string, most int) error { return tooOftenJoin{refusedJoin(fmt.Sprintf(text, most))} }
+func (r joinError) Error() string { return string(r) }
 
-type tooOftenJoin struct{ refusedJoin }
-
-func (tooOftenJoin) Is(target error) bool { return target == errRefused || target == errTooOften } //nolint:errorlint // of itself
-
-type refusedJoin string
-
-func (r refusedJoin) Error() string { return string(r) }
-
-func (r refusedJoin) Is(target error) bool { return target == errRefused } //nolint:errorlint // of itself
+func (r joinError) Is(target error) bool { return target == errRefused }
 
 // join answers a phx_join.
 func (s *socket) join(ctx context.Context, m phoenix.Message) {
@@ -65,8 +56,8 @@ func (s *socket) join(ctx context.Context, m phoenix.Message) {
 			s.door.log.DebugContext(ctx, "realtime: a join was refused", "reason", reason, "error", err)
 		}
 		s.refuse(m, reason)
-		if s.version == phoenix.V1 && (!errors.Is(err, errRefused) || errors.Is(err, errTooOften)) { // which else would not try again
-			s.say(s.version.Push(joinRefOf(m), m.Topic, phoenix.Error, struct{}{}))
+		if s.version == phoenix.V1 { // after a refusal alone these clients leave the channel for good instead of joining again
+			s.say(s.version.Push(joinRefOf(m), m.Topic, phoenix.Error, map[string]string{"reason": reason}))
 		}
 		return
 	}
@@ -86,6 +77,7 @@ func (s *socket) welcome(m phoenix.Message, request phoenix.JoinRequest) {
 	}
 }
 
+// joinRefOf is the number of a join, which later messages of its channel carry.
 func joinRefOf(m phoenix.Message) phoenix.Ref {
 	if m.JoinRef == nil {
 		return m.Ref
@@ -110,7 +102,7 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message, token string) (
 	defer old.giveUp()
 	switch {
 	case !s.joins.take(time.Now(), joinsPerSecond, joinsBurst):
-		return nil, nil, tooOften("Too many joins: at most %d a second.", joinsPerSecond)
+		return nil, nil, refused("Too many joins: at most %d a second.", joinsPerSecond)
 	case len(s.channels) >= maxChannels:
 		return nil, nil, refused("A connection has at most %d channels.", maxChannels)
 	}
@@ -119,7 +111,7 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message, token string) (
 		return nil, nil, err
 	}
 	if !s.door.mayJoin(caller.Who.Subject) {
-		return nil, nil, tooOften("Too many joins: at most %d a second of a user.", userJoinsPerSecond)
+		return nil, nil, refused("Too many joins: at most %d a second of a user.", userJoinsPerSecond)
 	}
 	ch := &channel{
 		socket: s, topic: m.Topic, name: name, joinRef: joinRefOf(m), request: request,
@@ -148,7 +140,7 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message, token string) (
 		return nil, nil, err
 	}
 	if ch.sub, err = s.door.hub.Subscribe(caller, bindings, ch); err != nil {
-		return nil, nil, err //nolint:wrapcheck // says it
+		return nil, nil, err
 	}
 	from, err := ch.takeLease(ctx, m.Ref.Number(), old)
 	if err != nil {
@@ -202,7 +194,7 @@ func (s *socket) caller(ctx context.Context, token string) (*hub.Caller, error) 
 	caller, err := s.door.hub.Caller(ctx, token)
 	switch {
 	case err != nil:
-		return nil, err //nolint:wrapcheck // a refusal, or of the database
+		return nil, err
 	case caller.Who.Role == identity.Anon:
 		return nil, errNobody
 	case caller.Who.Role == identity.Worker:
@@ -225,7 +217,7 @@ func (s *socket) check(ctx context.Context, caller *hub.Caller, bindings []hub.B
 	seen, err := s.door.hub.Check(ctx, caller, ids)
 	switch {
 	case err != nil:
-		return err //nolint:wrapcheck // says it
+		return err
 	case project != uuid.Nil && !seen[project]:
 		return refused("There is no such project, or it is not yours.")
 	}
@@ -265,7 +257,7 @@ func (ch *channel) takeLease(ctx context.Context, ref int64, old *former) (*even
 		}
 		if err != nil {
 			if !errors.Is(err, eventlog.ErrGone) {
-				return nil, err //nolint:wrapcheck // of the database
+				return nil, err
 			}
 			d.leases.give(id)
 			return nil, eventlog.ErrGone

@@ -204,7 +204,10 @@ func (l *leases) write(ctx context.Context) error {
 		l.lost, l.ended = append(lost, l.lost...), append(over, l.ended...)
 		l.mu.Unlock()
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("writing leases: %w", err)
+	}
+	return nil
 }
 
 func (l *leases) keep(ctx context.Context, end *hub.Place, entries []entry) error {

@@ -104,7 +104,7 @@ func (w *world) writers(events, connections int) (wait func()) {
 	for i := range connections {
 		conn := w.pg.Conn(w.t)
 		w.written.Go(func() {
-			random := rand.New(rand.NewPCG(uint64(i), 7)) //nolint:gosec // a test
+			random := rand.New(rand.NewPCG(uint64(i), 7))
 			for n := 0; n < events/connections; {
 				tx, err := conn.Begin(w.t.Context())
 				if err != nil {
@@ -118,7 +118,7 @@ func (w *world) writers(events, connections int) (wait func()) {
 						w.t.Error(err)
 					}
 				}
-				time.Sleep(time.Duration(random.IntN(30)) * time.Millisecond) //nolint:forbidigo // so that others commit before
+				time.Sleep(time.Duration(random.IntN(30)) * time.Millisecond)
 				if err := tx.Commit(w.t.Context()); err != nil {
 					w.t.Error(err)
 				}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -249,27 +250,32 @@ func after(seen string, list []string) []string {
 	return list[slices.Index(list, seen)+1:]
 }
 
-// Beyond what is kept the first join is refused, once, and the next begins from now.
+// Beyond what is kept the first join is refused, once, and the next begins from now. A client of 1.0.0 joins again only if it hears phx_error too.
 func TestBeyondRetentionTheFirstJoinIsRefused(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	p := w.page("2.0.0")
-	p.join("x", w.a.token, generations(w.a))
-	must(t, p.conn.CloseNow())
-	w.leaseIsLost(1)
-	w.generation(w.a, "away")
-	w.forget()
-	p.connect(w.web)
-	if f := p.tryJoin("x", w.a.token, generations(w.a)); f.Payload.Status != "error" || f.Payload.Response.Reason == "" {
-		t.Errorf("the first join: %s", f.raw)
-	}
-	eventually(t, "the lease has ended", func() bool {
-		return w.count("select count(*) from darkroom.realtime_leases where owner_id is not null") == 0
-	})
-	p.join("x", w.a.token, generations(w.a))
-	w.generation(w.a, "now")
-	if got := p.locations("now"); len(got) != 1 {
-		t.Errorf("got %q", got)
+	for _, vsn := range []string{"1.0.0", "2.0.0"} {
+		w := newWorld(t)
+		p := w.page(vsn)
+		p.join("x", w.a.token, generations(w.a))
+		must(t, p.conn.CloseNow())
+		w.leaseIsLost(1)
+		w.generation(w.a, "away")
+		w.forget()
+		p.connect(w.web)
+		if f := p.tryJoin("x", w.a.token, generations(w.a)); f.Payload.Status != "error" || f.Payload.Response.Reason == "" {
+			t.Errorf("%s: the first join: %s", vsn, f.raw)
+		}
+		if vsn == "1.0.0" {
+			if f := p.read(); f.Event != "phx_error" || f.Ref == nil || *f.Ref != strconv.Itoa(p.ref) {
+				t.Errorf("%s: after it: %s", vsn, f.raw)
+			}
+		}
+		eventually(t, "the lease has ended", func() bool { return w.count("select count(*) from darkroom.realtime_leases where owner_id is not null") == 0 })
+		p.join("x", w.a.token, generations(w.a))
+		w.generation(w.a, "now")
+		if got := p.locations("now"); len(got) != 1 {
+			t.Errorf("%s: got %q", vsn, got)
+		}
 	}
 }
 
@@ -333,7 +339,7 @@ func TestASlowClientIsCutOffAndGoesOn(t *testing.T) {
 	const events, together = 500, 25
 	var want []string
 	for i := range events { // 50 MB, as fast as the quick one reads
-		want = append(want, fmt.Sprint(i))
+		want = append(want, strconv.Itoa(i))
 		w.exec(`insert into generations (project_id, type, location, params) values ($1, 'image', $2, jsonb_build_object('x', repeat('x', 100000)))`, w.a.project, want[i])
 		if i%together == together-1 {
 			if got := quick.locations(want[i]); !slices.Equal(got, want[i+1-together:]) {

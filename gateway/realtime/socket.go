@@ -122,7 +122,7 @@ func (s *socket) write() {
 			}
 		}
 		if s.net.release() != nil {
-			_ = s.net.Conn.Close()
+			_ = s.net.Close()
 		}
 		if room != nil {
 			close(room)
@@ -210,7 +210,7 @@ func (s *socket) close(code uint16, reason string) {
 	s.mu.Unlock()
 	_ = s.net.SetWriteDeadline(time.Now().Add(shutMost))
 	_ = s.conn.WriteClose(code, []byte(reason))
-	_ = s.net.Conn.Close()
+	_ = s.net.Close()
 }
 
 // heard notes a sign of life.

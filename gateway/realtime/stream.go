@@ -21,7 +21,7 @@ import (
 
 const (
 	heartbeat      = 15 * time.Second
-	maxStreamQueue = 1024
+	maxStreamQueue = maxQueue
 	reconnectAfter = time.Second
 )
 
@@ -146,7 +146,7 @@ func (d *Door) stream(c echo.Context) error {
 	}
 	out, err := d.begin(c, reset)
 	if err != nil {
-		return nil //nolint:nilerr // the client has gone
+		return nil
 	}
 	sub.Start(from)
 	d.copyOut(ctx, s, sub, out)
@@ -161,7 +161,7 @@ func (d *Door) reader(c echo.Context, project uuid.UUID) (*hub.Caller, error) {
 	}
 	credential, err := identity.Credential(c.Request())
 	if err != nil {
-		return nil, err //nolint:wrapcheck // a refusal
+		return nil, err
 	}
 	caller, err := d.hub.Caller(ctx, credential)
 	var seen map[uuid.UUID]bool
@@ -172,7 +172,7 @@ func (d *Door) reader(c echo.Context, project uuid.UUID) (*hub.Caller, error) {
 	case errors.Is(err, hub.ErrExpired), errors.Is(err, hub.ErrRevoked), errors.Is(err, hub.ErrSignedOut):
 		return nil, problem.Refuse(problem.Unauthorized, reasonOf(err))
 	case err != nil:
-		return nil, err //nolint:wrapcheck // a refusal, or of the database
+		return nil, err
 	case !seen[project]:
 		return nil, problem.New("TD020", "Project not found", "There is no such project, or it is not yours.", "")
 	}
@@ -181,7 +181,7 @@ func (d *Door) reader(c echo.Context, project uuid.UUID) (*hub.Caller, error) {
 
 // lastEvent reads where the client was, from the header or the query.
 func lastEvent(r *http.Request) (*eventlog.Position, error) {
-	text := r.Header.Get("Last-Event-Id")
+	text := r.Header.Get("Last-Event-ID")
 	if text == "" {
 		text = r.URL.Query().Get("lastEventId")
 	}
@@ -197,8 +197,7 @@ func lastEvent(r *http.Request) (*eventlog.Position, error) {
 
 // probe asks whether events after a position are still there.
 func (d *Door) probe(ctx context.Context, from, upto eventlog.Position) error {
-	_, _, _, err := d.events.Missed(ctx, from, upto, eventlog.Scope{Owner: uuid.New()}, 1)
-	return err //nolint:wrapcheck // says it
+	return d.events.Probe(ctx, from, upto)
 }
 
 // begin sends the head of the answer and a first text, and returns what writes more.

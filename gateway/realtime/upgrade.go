@@ -53,7 +53,7 @@ func (d *Door) admit(c echo.Context) (s *socket, status int, err error) {
 	}
 	s = &socket{door: d, version: version, channels: map[string]*channel{}}
 	if s.apikey, err = identity.Credential(r); err != nil {
-		return nil, 0, err //nolint:wrapcheck // a refusal
+		return nil, 0, err
 	}
 	if s.apikey == "" { // a browser sends no headers
 		if s.apikey = query.Get("apikey"); strings.HasPrefix(s.apikey, "dr_") {
@@ -62,7 +62,7 @@ func (d *Door) admit(c echo.Context) (s *socket, status int, err error) {
 	}
 	who, err := d.config.Verifier.Verify(r.Context(), s.apikey)
 	if err != nil {
-		return nil, 0, err //nolint:wrapcheck // a refusal, or of the database
+		return nil, 0, err
 	}
 	if who.Role == identity.Worker {
 		return nil, http.StatusForbidden, problem.New("TD041", "Not allowed", "Workers have nothing to subscribe to.", "")
@@ -80,8 +80,8 @@ func (d *Door) admit(c echo.Context) (s *socket, status int, err error) {
 }
 
 func websocket(r *http.Request) bool {
-	return strings.EqualFold(r.Header.Get(echo.HeaderUpgrade), "websocket") && r.Header.Get("Sec-Websocket-Key") != "" &&
-		r.Header.Get("Sec-Websocket-Version") == "13" && strings.Contains(strings.ToLower(r.Header.Get(echo.HeaderConnection)), "upgrade")
+	return strings.EqualFold(r.Header.Get(echo.HeaderUpgrade), "websocket") && r.Header.Get("Sec-WebSocket-Key") != "" &&
+		r.Header.Get("Sec-WebSocket-Version") == "13" && strings.Contains(strings.ToLower(r.Header.Get(echo.HeaderConnection)), "upgrade")
 }
 
 func (d *Door) isStopped() bool {

@@ -328,18 +328,32 @@ func generations(u user) binding {
 	return binding{"event": "*", "schema": "public", "table": "generations", "filter": "project_id=eq." + u.project.String()}
 }
 
-func (w *world) get(path, key string, pairs ...string) *http.Response {
+// get asks, and reads what is no stream.
+func (w *world) get(path, key string) answer {
 	w.t.Helper()
 	r, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, w.web.URL+path, nil)
 	must(w.t, err)
 	r.Header.Set("Authorization", "Bearer "+key)
-	for i := 0; i < len(pairs); i += 2 {
-		r.Header.Set(pairs[i], pairs[i+1])
-	}
-	answer, err := http.DefaultClient.Do(r)
+	response, err := http.DefaultClient.Do(r)
 	must(w.t, err)
-	w.t.Cleanup(func() { _ = answer.Body.Close() })
-	return answer
+	defer response.Body.Close()
+	return read(w.t, response)
+}
+
+// answer is an answer that was read.
+type answer struct {
+	status      int
+	header      http.Header
+	Code, Error string
+}
+
+func read(t testing.TB, response *http.Response) answer {
+	t.Helper()
+	a := answer{status: response.StatusCode, header: response.Header}
+	if response.StatusCode >= http.StatusBadRequest {
+		must(t, json.NewDecoder(response.Body).Decode(&a))
+	}
+	return a
 }
 
 func must(t testing.TB, err error) {

@@ -8,7 +8,6 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  v_asker integer;
   v_subjects uuid[];
 begin
   for v_asker in 1 .. cardinality(readable_by.roles) loop

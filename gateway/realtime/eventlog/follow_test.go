@@ -69,7 +69,7 @@ func TestNothingIsLostAndNothingComesTwice(t *testing.T) {
 	for w := range writers {
 		conn := b.pg.Conn(t)
 		writing.Go(func() {
-			random := rand.New(rand.NewPCG(uint64(w), 1)) //nolint:gosec // a test
+			random := rand.New(rand.NewPCG(uint64(w), 1))
 			var open pgx.Tx
 			var held []string
 			for i := range each {
@@ -186,8 +186,15 @@ func TestALargeTransactionComesInParts(t *testing.T) {
 		from, upto eventlog.Position
 		want       int
 	}{
-		{start, halves[0], 1000}, {start, halves[1], 2000}, {halves[0], halves[1], 1000}, {halves[0], whole, 1500}, {halves[1], whole, 500},
-		{halves[1], halves[0], 0}, {whole, halves[0], 0}, {whole, whole, 0}, {start, start, 0},
+		{start, halves[0], 1000},
+		{start, halves[1], 2000},
+		{halves[0], halves[1], 1000},
+		{halves[0], whole, 1500},
+		{halves[1], whole, 500},
+		{halves[1], halves[0], 0},
+		{whole, halves[0], 0},
+		{whole, whole, 0},
+		{start, start, 0},
 	} {
 		if got := count(c.from, c.upto); got != c.want {
 			t.Errorf("from %v to %v: %d events, want %d", c.from, c.upto, got, c.want)

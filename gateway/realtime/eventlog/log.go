@@ -103,6 +103,12 @@ func (l *Log) Missed(ctx context.Context, from, upto Position, scope Scope, most
 	return events, Position{Epoch: from.Epoch, Seen: target, Floor: from.Floor}, false, nil
 }
 
+// Probe asks whether all events after from, as far as upto, can still be read: else the error is [ErrGone].
+func (l *Log) Probe(ctx context.Context, from, upto Position) error {
+	_, _, _, err := l.Missed(ctx, from, upto, Scope{Owner: uuid.New()}, 1) //nolint:dogsled // nobody's events: only whether it can be
+	return err
+}
+
 // read hands over the events after from that the snapshot upto shows, or what is committed now where it is "". It returns that snapshot.
 func (l *Log) read(ctx context.Context, db querier, from Position, upto string, scope Scope, most int, each func(until string, e *Event) error) (until string, err error) {
 	rows, err := db.Query(ctx, `select id, created_at, owner_id, project_id, table_name, kind, row_id, record, old_record, visible_upto::text

@@ -138,15 +138,15 @@ func (k kind) compare(a, b any) int {
 	case string:
 		return strings.Compare(a, b.(string)) //nolint:forcetypeassert // both are of one kind
 	case *big.Rat:
-		return a.Cmp(b.(*big.Rat)) //nolint:forcetypeassert
+		return a.Cmp(b.(*big.Rat)) //nolint:forcetypeassert // the same
 	case float64:
-		return compareFloats(a, b.(float64)) //nolint:forcetypeassert
+		return compareFloats(a, b.(float64)) //nolint:forcetypeassert // the same
 	case bool:
-		return order(a) - order(b.(bool)) //nolint:forcetypeassert
+		return order(a) - order(b.(bool)) //nolint:forcetypeassert // the same
 	case time.Time:
-		return a.Compare(b.(time.Time)) //nolint:forcetypeassert
+		return a.Compare(b.(time.Time)) //nolint:forcetypeassert // the same
 	case uuid.UUID:
-		return strings.Compare(string(a[:]), uuidText(b.(uuid.UUID))) //nolint:forcetypeassert
+		return strings.Compare(string(a[:]), uuidText(b.(uuid.UUID))) //nolint:forcetypeassert // the same
 	}
 	return 0
 }
@@ -155,7 +155,7 @@ func uuidText(u uuid.UUID) string { return string(u[:]) }
 
 // compareFloats orders NaN after all others, as PostgreSQL does.
 func compareFloats(a, b float64) int {
-	aNaN, bNaN := a != a, b != b //nolint:gocritic // NaN is what differs from itself
+	aNaN, bNaN := a != a, b != b
 	switch {
 	case aNaN || bNaN:
 		return order(aNaN) - order(bNaN)

@@ -32,9 +32,9 @@ const (
 	FormChange Form = iota
 	FormBroadcast
 	FormStream
-
-	forms = 3
 )
+
+const forms = 3
 
 // Bytes returns a form of the event, which build makes when somebody first asks.
 func (c *Change) Bytes(form Form, build func(*eventlog.Event) []byte) []byte {
@@ -109,7 +109,7 @@ func (b *Binding) fits(c *Change) (fits bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return b.Filter.Matches(row) //nolint:wrapcheck // says it
+	return b.Filter.Matches(row)
 }
 
 // mine tells which bindings of a subscription an event is for, outside of the index.

@@ -139,7 +139,7 @@ func (h *Hub) verify(ctx context.Context, c *Caller) error {
 	case errors.Is(err, identity.ErrInvalid):
 		return ErrRevoked
 	case err != nil:
-		return err //nolint:wrapcheck // of the database
+		return err
 	case who.Role != c.Who.Role || who.Subject != c.Who.Subject:
 		return ErrRevoked
 	}
@@ -184,7 +184,7 @@ func (h *Hub) askRowSecurity(ctx context.Context, batch []*question) error {
 	for i, q := range batch {
 		roles, claims = append(roles, string(q.caller.Who.Role)), append(claims, string(q.caller.Who.Claims))
 		for id := range q.ids {
-			askers, subjects = append(askers, int32(i+1)), append(subjects, id) //nolint:gosec // a hundred
+			askers, subjects = append(askers, int32(i+1)), append(subjects, id)
 		}
 	}
 	if len(subjects) == 0 {

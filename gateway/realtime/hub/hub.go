@@ -86,7 +86,7 @@ type Place struct{ eventlog.Position }
 func New(ctx context.Context, c Config) (*Hub, error) {
 	now, err := c.Log.Now(ctx)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says it
+		return nil, err
 	}
 	return &Hub{
 		log: c.Log, pool: c.Pool, verifier: c.Verifier, issuer: c.Issuer, logger: c.Logger, slots: make(chan struct{}, checksAtOnce), kick: make(chan struct{}, 1),

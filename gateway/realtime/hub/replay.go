@@ -128,7 +128,7 @@ func (s *Sub) readPage(ctx context.Context, from, upto eventlog.Position) (list 
 	defer func() { <-h.replays }()
 	events, next, done, err := h.log.Missed(ctx, from, upto, s.scope, replayPage)
 	if err != nil {
-		return nil, from, false, err //nolint:wrapcheck // says it
+		return nil, from, false, err
 	}
 	subjects := map[uuid.UUID]struct{}{}
 	for _, e := range events {

@@ -59,7 +59,7 @@ type viewer struct {
 func (h *Hub) Caller(ctx context.Context, credential string) (*Caller, error) {
 	who, err := h.verifier.Verify(ctx, credential)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // a refusal, or of the database
+		return nil, err
 	}
 	c := &Caller{Who: who, credential: credential}
 	var claims struct {

@@ -196,7 +196,7 @@ func (v Version) Relay(topic string, cast Cast) (frame []byte, binary bool) {
 	case v == V1 || len(topic) > longest || len(cast.Event) > longest:
 		return nil, false
 	}
-	frame = append(frame, relayKind, byte(len(topic)), byte(len(cast.Event)), 0, 0)
+	frame = append(frame, relayKind, byte(len(topic)), byte(len(cast.Event)), 0, 0) //nolint:gosec // checked above
 	return append(append(append(frame, topic...), cast.Event...), cast.Payload...), true
 }
 
