@@ -246,12 +246,14 @@ create table darkroom.realtime_leases (
   gateway_id uuid not null,
   last_ref bigint not null,
   "position" text,
+  came_from uuid,
   lost_at timestamp with time zone,
   updated_at timestamp with time zone default clock_timestamp() not null,
   constraint realtime_leases_pkey PRIMARY KEY (id)
 ) with (fillfactor=70);
 CREATE INDEX realtime_leases_by_key ON darkroom.realtime_leases USING btree (key);
 comment on column darkroom.realtime_leases."position" is 'What it has received, at least; null: as far as its gateway.';
+comment on column darkroom.realtime_leases.came_from is 'The lease whose place it began from, while that was not known to have lost its connection.';
 comment on column darkroom.realtime_leases.key is 'Hash of who subscribed to what.';
 comment on column darkroom.realtime_leases.last_ref is 'The last message number that the client used, or somewhat less.';
 comment on column darkroom.realtime_leases.lost_at is 'When its connection broke; null: it has one, if its gateway lives.';

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -102,6 +103,43 @@ func TestWhatDidNotArriveComesAgain(t *testing.T) {
 	w.generation(w.a, "last")
 	if got := slices.DeleteFunc(p.locations("last"), func(l string) bool { return l == "read" }); !slices.Equal(got, []string{"sent", "sent too", "last"}) {
 		t.Errorf("got %q", got)
+	}
+}
+
+// A page that came back before anybody knew that its gateway had died does not begin where that died again and again; but where another page may have
+// come back instead, the oldest place is taken.
+func TestAGatewayThatDiedIsNotGoneBackToForever(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	take := func(gateway, key string, ref int) (lease, from string) {
+		t.Helper()
+		must(t, w.pg.Pool.QueryRow(t.Context(), "select lease_id::text, coalesce(resume_from, '') from auth.take_lease($1, $2, $3, $4)", gateway, []byte(key), w.a.id, ref).Scan(&lease, &from))
+		return lease, from
+	}
+	for _, others := range []int{0, 1} {
+		key, first, second := fmt.Sprint("key ", others), uuid.NewString(), uuid.NewString()
+		w.exec("select auth.keep_leases($1, 'old', '{}', '{}', '{}', '{}')", first)
+		w.exec("select auth.keep_leases($1, 'new', '{}', '{}', '{}', '{}')", second)
+		take(first, key, 5)
+		if others == 1 {
+			take(first, key, 4)
+		}
+		lease, from := take(second, key, 7)
+		if from != "old" {
+			t.Errorf("others %d: at first it goes on from %q", others, from)
+		}
+		w.exec("update darkroom.realtime_gateways set seen_at = seen_at - interval '1 minute' where id = $1", first)
+		w.exec("select auth.keep_leases($1, 'newer', array[$2::uuid], '{8}', '{new}', '{true}')", second, lease)
+		want, left := "new", 1
+		if others == 1 {
+			want, left = "old", 3
+		}
+		if _, from = take(second, key, 9); from != want {
+			t.Errorf("others %d: then from %q, want %q", others, from, want)
+		}
+		if n := w.count("select count(*) from darkroom.realtime_leases where key = $1", []byte(key)); n != left {
+			t.Errorf("others %d: %d leases, want %d", others, n, left)
+		}
 	}
 }
 
@@ -270,7 +308,9 @@ func TestBeyondRetentionTheFirstJoinIsRefused(t *testing.T) {
 				t.Errorf("%s: after it: %s", vsn, f.raw)
 			}
 		}
-		eventually(t, "the lease has ended", func() bool { return w.count("select count(*) from darkroom.realtime_leases where owner_id is not null") == 0 })
+		eventually(t, "the lease has ended", func() bool {
+			return w.count("select count(*) from darkroom.realtime_leases where owner_id is not null") == 0
+		})
 		p.join("x", w.a.token, generations(w.a))
 		w.generation(w.a, "now")
 		if got := p.locations("now"); len(got) != 1 {
