@@ -50,15 +50,17 @@ func serveGateway(text string) error {
 		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
-		return err //nolint:wrapcheck // says it
+		return err
 	}
 	listener, err := server.Listen(ctx, settings.Listen)
 	if err != nil {
-		return err //nolint:wrapcheck // says it
+		return err
 	}
-	fmt.Println("serving")
+	if _, err := fmt.Fprintln(os.Stdout, "serving"); err != nil {
+		return err
+	}
 	if err := gateway.Serve(ctx, listener); err != nil {
-		return err //nolint:wrapcheck // says it
+		return err
 	}
-	return gateway.Close() //nolint:wrapcheck // says it
+	return gateway.Close()
 }

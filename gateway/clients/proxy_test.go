@@ -104,7 +104,7 @@ func (w *writer) Write(b []byte) (int, error) {
 	if bytes.HasPrefix(b, []byte("GET /realtime/")) || bytes.HasPrefix(b, []byte("GET /projects/")) {
 		w.live.Store(true)
 	}
-	return w.gateway.Write(b) //nolint:wrapcheck // it is a writer
+	return w.gateway.Write(b)
 }
 
 // reader reads from the gateway until the pair is stalled, and then never returns before the connection is cut.
@@ -117,7 +117,7 @@ func (r *reader) Read(b []byte) (int, error) {
 		_, _ = io.Copy(io.Discard, r.gateway)
 		return 0, io.EOF
 	default:
-		return n, err //nolint:wrapcheck // it is a reader
+		return n, err
 	}
 }
 

@@ -26,7 +26,7 @@ const (
 )
 
 // errNobody refuses a join without a user: it would be shown nothing.
-var errNobody error = joinError("Nobody is signed in: nothing would be shown. Join with an access token.") //nolint:errname // it is one
+var errNobody error = joinError("Nobody is signed in: nothing would be shown. Join with an access token.")
 
 // errRefused is what a client is told as it is.
 var errRefused = errors.New("this cannot be joined")

@@ -46,11 +46,14 @@ const record = (name) => {
 const received = {};
 const clients = [];
 
-const changes = (client, name, bindings) => {
-  const to = record(name);
+const changes = (client, name, bindings, to = record(name)) => {
   const channel = client.channel(`storm ${name}`);
   for (const binding of bindings) channel.on('postgres_changes', {schema: 'public', ...binding}, (p) => to.seen(p.table, p.eventType, p.new, p.old));
-  channel.subscribe((status) => to.status(status));
+  channel.subscribe((status) => {
+    to.status(status);
+    // The old client leaves a channel by itself when the answer to a join is late. It says so, and the app subscribes anew.
+    if (status === 'CLOSED') setTimeout(() => changes(client, name, bindings, to), 0);
+  });
 };
 
 for (const {name, kind, token, project, early} of crew.clients) {
