@@ -26,16 +26,19 @@ func TestABucketIsFilledInTime(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	var b bucket
-	taken := 0
-	for range 10 {
-		if b.take(now, 2, 5) {
-			taken++
+	for _, step := range []struct {
+		later time.Duration
+		want  int // of ten at once
+	}{{0, 5}, {0, 0}, {time.Second, 2}, {time.Hour, 5}} {
+		now = now.Add(step.later)
+		taken := 0
+		for range 10 {
+			if b.take(now, 2, 5) {
+				taken++
+			}
 		}
-	}
-	if taken != 5 {
-		t.Errorf("%d at once", taken)
-	}
-	if now = now.Add(time.Second); !b.take(now, 2, 5) || !b.take(now, 2, 5) || b.take(now, 2, 5) {
-		t.Error("not two a second later")
+		if taken != step.want {
+			t.Errorf("%s later: %d, want %d", step.later, taken, step.want)
+		}
 	}
 }

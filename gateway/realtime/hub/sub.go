@@ -45,7 +45,7 @@ type Sub struct {
 	pending  []pending // came meanwhile
 	overflow bool      // and more than are kept
 	marks    []mark    // how far it has come, oldest first
-	mode     bool      // in hub.touched
+	mode     bool      // was handed something that is not noted yet: it is in hub.touched
 
 	// While an event is routed.
 	found  bool
@@ -253,22 +253,25 @@ func (s *Sub) settle(place *Place) {
 	}
 }
 
+// note notes that all up to place was handed over.
 func (s *Sub) note(place *Place) {
-	taken, arrived := s.to.Counts()
-	s.reach(arrived)
+	s.trim()
+	taken, _ := s.to.Counts()
 	if len(s.marks) >= maxMarks {
 		s.marks = s.marks[:maxMarks-1]
 	}
 	s.marks = append(s.marks, mark{taken, place})
 }
 
-// reach forgets the marks before the last that has been reached.
-func (s *Sub) reach(arrived uint64) {
+// trim forgets the marks before the last that has been reached, which stays. It tells whether that is the last of all.
+func (s *Sub) trim() (all bool) {
+	_, arrived := s.to.Counts()
 	n := 0
 	for n+1 < len(s.marks) && s.marks[n+1].taken <= arrived {
 		n++
 	}
 	s.marks = s.marks[n:]
+	return len(s.marks) == 1 && s.marks[0].taken <= arrived
 }
 
 // place is how far the receiver has certainly come; nil: as far as the hub.
@@ -276,9 +279,7 @@ func (s *Sub) place() *Place {
 	if s.state == ended {
 		return nil
 	}
-	_, arrived := s.to.Counts()
-	s.reach(arrived)
-	if s.state == live && len(s.marks) == 1 && s.marks[0].taken <= arrived && !s.mode { // all that was handed over
+	if s.trim() && s.state == live && !s.mode {
 		s.marks = nil
 	}
 	switch {
@@ -319,5 +320,8 @@ func (s *Sub) flush(now time.Time) {
 				return
 			}
 		}
+	}
+	if len(s.marks) > 0 { // also of what was handed over before it had to wait
+		s.note(s.hub.end)
 	}
 }
