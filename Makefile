@@ -1,4 +1,4 @@
-# Every target needs Go and nothing else. All paths are relative, so the checkout may lie in a folder with blanks.
+# Every target needs Go and nothing else, but for `make web`. All paths are relative, so the checkout may lie in a folder with blanks.
 
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
@@ -32,7 +32,8 @@ test: ## Run all tests on a temporary PostgreSQL, with the race detector where t
 .PHONY: bench
 bench: ## Measure claim and complete beside what this machine's disk allows, the engines, what HTTP adds, and realtime
 	@go run ./sql/bench
-	@go test -run '^$$' -bench . -benchtime 10x ./workerd ./workerd/engine/native ./workerd/engine/exec
+	@go test -run '^$$' -bench . -benchtime 10x ./workerd ./workerd/media ./workerd/engine/native ./workerd/engine/exec \
+		./workerd/engine/comfyui ./workerd/engine/cog ./workerd/openaiserver
 	@go test -run '^$$' -bench Overhead -benchtime 2000x ./gateway/rest
 	@go test -run '^$$' -bench Changes -benchtime 5000x ./gateway/realtime
 	@go test -run '^$$' -bench Doorbell -benchtime 2000x ./gateway/realtime
@@ -51,12 +52,18 @@ verify: ## Check that all generated files are current, then lint
 	go mod tidy -diff
 	$(GOLANGCI_LINT) fmt --diff
 	go test ./migrations/...
+	go test -run 'Clean|Committed' ./gateway/web
 	$(MAKE) lint
 
 .PHONY: migration
 migration: ## Freeze what changed in sql/ into the next migration: make migration name=claim_skip_locked
 	@test -n '$(name)' || { echo 'Name the migration: make migration name=claim_skip_locked' >&2; exit 2; }
 	@go run ./migrations/snapshot -name '$(name)'
+
+# The result is committed: no other target needs Node.
+.PHONY: web
+web: ## Check and build the console anew, into gateway/web/console/dist; needs Node 20.19 and npm
+	@cd gateway/web && npm ci --no-fund --no-audit --loglevel=error && npm run --silent check && npm run --silent build -w console
 
 .PHONY: sbom
 sbom: build ## Write bin/*.sbom: the modules that the programs are made of, with versions and checksums

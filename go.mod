@@ -2,6 +2,9 @@ module darkroom
 
 go 1.26.0
 
+// What npm installs is none of ours.
+ignore node_modules
+
 require (
 	code.dny.dev/ssrf v0.3.0
 	github.com/Azure/azure-sdk-for-go/sdk/storage/azblob v1.8.0

@@ -245,7 +245,7 @@ comment on column public.tasks.orchestrator_task_id is 'The travel_orchestrator 
 comment on column public.tasks.attempt is 'The fence: grows with each claim. What carries an older one changes nothing.';
 comment on column public.tasks.failed_attempts is 'Attempts that failed or were lost; capped by task_types.max_attempts.';
 comment on column public.tasks.run_after is 'A retry waits until then.';
-comment on column public.tasks.progress is '{"percent","value","max","phase"} as last reported by the attempt.';
+comment on column public.tasks.progress is '{"percent","value","max","phase","preview"} as last reported by the attempt.';
 
 -- Named in the spec. Serves the debug checklist, the sweep and counts; claiming reads darkroom.task_ready.
 create index tasks_by_status_created on public.tasks (status, created_at);
@@ -511,7 +511,7 @@ create table darkroom.task_events_6 partition of darkroom.task_events for values
 create table darkroom.task_events_7 partition of darkroom.task_events for values in (7);
 comment on table darkroom.task_events is
   'Every change of tasks, generations, shots, shot_generations, projects and credits, written in the transaction that makes it.';
-comment on column darkroom.task_events.data is 'INSERT: the row. UPDATE: the columns that can change. DELETE: the row as it was.';
+comment on column darkroom.task_events.data is 'INSERT: the row, of credit_ledger nothing. UPDATE: the columns that can change. DELETE: the row as it was.';
 comment on column darkroom.task_events.slot is 'The partition: what the sequence event_slot says.';
 -- What an owner missed.
 create index task_events_by_owner on darkroom.task_events (owner_id, id);
@@ -611,6 +611,16 @@ create type public.dependency_output as (
 );
 create type public.erasure as (user_id uuid, requested_at timestamptz, swept_at timestamptz);
 create type public.sweep_report as (checked integer, repaired integer, admitted integer);
+create type public.task_explanation as (
+  task_id uuid, status text, runnable boolean, reasons jsonb, queue_position bigint, expected_start timestamptz
+);
+create type public.worker_status as (
+  id text, alive boolean, last_heartbeat timestamptz, task_types text[], capabilities text[], info jsonb, running jsonb
+);
+create type darkroom.able_worker as (
+  id text, own boolean, seen timestamptz, alive boolean, usable boolean, engine jsonb, slots integer, running integer, task_types text[]
+);
+create type darkroom.tasks_before as (total bigint, own bigint, more boolean, by_type jsonb);
 create type public.audit_entry as (
   id bigint, created_at timestamptz, login text, role text, subject uuid, token_id uuid, act text, object text, target text, details jsonb
 );
@@ -628,6 +638,8 @@ drop type public.credit_account;
 drop type public.dependency_output;
 drop type public.sweep_report;
 drop type public.audit_entry;
+drop type public.task_explanation;
+drop type public.worker_status;
 drop type public.new_access_token;
 drop type public.access_token;
 drop type public.erasure;

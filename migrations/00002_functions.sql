@@ -635,7 +635,7 @@ grant execute on function auth.open_event_log to authenticator;
 -- and id the last number that was given. It comes also when there is no event.
 --
 -- owner, project: only events of these; then floor, a number that all unseen events exceed, keeps the search short. max_rows: null for all.
--- record: the row after the change; of a task's update, what cannot change is read from the task. old_record: a deleted row, or the id.
+-- record: the row after the change; of a task's update, what cannot change is read from the task, and an entry of the ledger, which never changes, there. old_record: a deleted row, or the id.
 -- Without owner it also asks for one NOTIFY when the log next grows (see public.arm_event_bell).
 -- Raises TD090 when the position is of another epoch, or events that were not seen have been removed from the log.
 create or replace function auth.read_events(
@@ -692,11 +692,14 @@ begin
       when p.kind = 'DELETE' then null
       when p.kind = 'UPDATE' and p.table_name = 'tasks'
         then coalesce(to_jsonb(t), jsonb_build_object('id', p.row_id, 'owner_id', p.owner_id, 'project_id', p.project_id)) || p.data
+      when p.table_name = 'credit_ledger' then to_jsonb(l)
       else p.data
     end,
     case p.kind when 'DELETE' then p.data when 'UPDATE' then jsonb_build_object('id', p.row_id) end,
     null::pg_snapshot
   from page p left join public.tasks t on t.id = case when p.kind = 'UPDATE' and p.table_name = 'tasks' then p.row_id::uuid end
+  left join public.credit_ledger l
+    on p.table_name = 'credit_ledger' and l.owner_id = p.owner_id and l.seq = case p.table_name when 'credit_ledger' then split_part(p.row_id, '/', 2)::bigint end
   order by p.id;
 end
 $$;
@@ -1118,6 +1121,61 @@ grant execute on function auth.worker_id to worker;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/able_workers.sql
+-- The workers that may claim this task, by the rule of the claim: registered for its type, the owner's own or everybody's, with a token that holds.
+--
+-- seen: when it was last heard from; a claim counts. alive: see worker_alive. usable: alive, and the engine that does this type is not down. Only of those
+-- that are alive is the rest known. engine: what workers.info says of that engine, if anything. slots: how many such tasks it runs side by side; 1 unless
+-- it says otherwise. running: how many of those are taken. task_types: what it claims now, but for types whose engine is down.
+--
+-- Costs what there are workers, and running tasks; not what is queued. What a worker says of itself may be anything, and is never an error.
+create or replace function darkroom.able_workers(p_task public.tasks)
+returns setof darkroom.able_worker
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  return query
+  select w.id, w.owner_id is not null, s.seen, coalesce(a.alive, false), coalesce(a.alive and e.engine ->> 'state' is distinct from 'down', false),
+         e.engine, n.slots, n.running, y.names
+  from darkroom.worker_types v
+  join public.workers w on w.id = v.worker_id
+  cross join lateral darkroom.worker_seen(w) s (seen)
+  -- A lease is a day at most.
+  cross join lateral (select case when s.seen > clock_timestamp() - interval '1 day' then darkroom.worker_alive(w, s.seen) end as alive) a
+  left join lateral (
+    select jsonb_path_query_first(w.info, '$.engines[*] ? (@.task_types[*] == $type)', jsonb_build_object('type', v.task_type), true) as engine
+    where a.alive
+  ) e on true
+  left join lateral (
+    select least(m.worker_slots, m.engine_slots) as slots,
+           least(m.worker_slots, m.engine_slots) - least(m.worker_slots - c.everything, m.engine_slots - c.here) as running
+    from (select count(*)::integer as everything,
+                 (count(*) filter (where coalesce(e.engine -> 'task_types' ? t.task_type, true)))::integer as here
+          from darkroom.held_tasks(w) t) c
+    cross join (select
+      case when jsonb_typeof(w.info -> 'slots') = 'number' then greatest(least((w.info -> 'slots')::numeric, 10000), 0)::integer else 1 end as worker_slots,
+      case when e.engine ->> 'state' = 'probing' then 1
+           when jsonb_typeof(e.engine -> 'slots') = 'number' then greatest(least((e.engine -> 'slots')::numeric, 10000), 0)::integer else 10000 end as engine_slots) m
+    where a.alive
+  ) n on true
+  left join lateral (
+    select array_agg(o.task_type order by o.task_type) as names from darkroom.worker_types o
+    where o.worker_id = w.id and not coalesce(jsonb_path_exists(
+      w.info, '$.engines[*] ? (@.state == "down" && @.task_types[*] == $type)', jsonb_build_object('type', o.task_type), true), false)
+      and a.alive
+  ) y on true
+  where v.task_type = p_task.task_type and (w.owner_id is null or w.owner_id = p_task.owner_id)
+    and not exists (select from darkroom.access_tokens k
+                    where k.id = w.token_id and (k.revoked_at is not null or k.expires_at <= clock_timestamp()));
+end
+$$;
+comment on function darkroom.able_workers is 'The workers that may claim this task, and how they are.';
+revoke all on function darkroom.able_workers from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/account.sql
 -- The newest ledger row of an owner: the account. All fields null when nothing was ever granted.
 create or replace function darkroom.account(p_owner uuid)
@@ -1348,6 +1406,7 @@ declare
   c_max_bytes constant integer := 1048576;
   c_max_depth constant integer := 32;
   c_max_values constant integer := 10000;
+  v_bytes integer := octet_length(p_params::text);
   v_path text;
   v_found jsonb;
 begin
@@ -1355,18 +1414,18 @@ begin
     raise exception 'Missing required fields' using errcode = 'TD001',
       detail = 'params (input) must be a JSON object.', hint = 'Send {} if there is nothing to say.';
   end if;
-  if octet_length(p_params::text) > c_max_bytes then
+  if v_bytes > c_max_bytes then
     raise exception 'Params too large' using errcode = 'TD004',
       detail = format('params may be up to %s bytes as text.', c_max_bytes), hint = 'Upload large inputs and send their location.';
   end if;
-  -- $.**{n} is what lies n levels down; nothing may lie deeper than the limit.
-  if jsonb_path_exists(p_params, '$.**{33}') then
+  -- $.**{n} is what lies n levels down; nothing may lie deeper than the limit. Each level takes two bytes at least.
+  if v_bytes > 2 * c_max_depth and jsonb_path_exists(p_params, '$.**{33}') then
     raise exception 'Params too large' using errcode = 'TD004',
       detail = format('params may be nested up to %s levels.', c_max_depth), hint = 'Flatten the structure.';
   end if;
 
   -- Counted only where the text is long enough to hold so many.
-  if octet_length(p_params::text) > 2 * c_max_values and (select count(*) from jsonb_path_query(p_params, '$.**')) > c_max_values then
+  if v_bytes > 2 * c_max_values and (select count(*) from jsonb_path_query(p_params, '$.**')) > c_max_values then
     raise exception 'Params too large' using errcode = 'TD004',
       detail = format('params may hold up to %s values.', c_max_values), hint = 'Upload large inputs and send their location.';
   end if;
@@ -1464,6 +1523,120 @@ end
 $$;
 comment on function darkroom.check_travel is 'Refuses travel details that do not fit together.';
 revoke all on function darkroom.check_travel from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/claim_one.sql
+-- The oldest task of these types that can run now, In Progress under this worker, its cost held; null when there is none. claim_next_tasks says what
+-- that means; this is the same for one task, with a statement for each step, which costs half of a batch of one.
+-- p_owner: only tasks of this user; null: everybody's.
+create or replace function darkroom.claim_one(p_worker text, p_owner uuid, p_types text[])
+returns public.tasks
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+-- Planned once, for any size of the tables: a plan made when they were empty must not be a scan.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+declare
+  v_mark timestamptz;
+  v_head record;
+  v_found darkroom.task_ready;
+  v_row darkroom.task_ready;
+  v_busy uuid[] := array[]::uuid[];    -- owners whose lock could not be had
+  v_locked uuid[] := array[]::uuid[];  -- owners whose lock we hold
+  v_armed boolean := false;
+  v_account public.credit_ledger;
+  v_task public.tasks;
+begin
+  loop
+    -- pick and lock the oldest ready row: types in the order of their heads, each only if it can beat what is picked
+    v_mark := timestamptz 'epoch' + coalesce(pg_sequence_last_value('darkroom.ready_mark'), 0) * interval '1 microsecond';
+    v_row := null;
+    if p_owner is not null then
+      select r.* into v_row from darkroom.task_ready r
+      where r.owner_id = p_owner and r.task_type = any (p_types) and not r.parked and r.owner_id <> all (v_busy)
+      order by r.created_at, r.job_no limit 1
+      for update skip locked;
+    else
+      for v_head in
+        select ty.name, h.created_at, h.job_no
+        from unnest(p_types) as ty (name)
+        cross join lateral (select r.created_at, r.job_no from darkroom.task_ready r
+                            where r.task_type = ty.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
+                            order by r.created_at, r.job_no limit 1) h
+        order by h.created_at, h.job_no
+      loop
+        exit when v_row.task_id is not null and (v_head.created_at, v_head.job_no) > (v_row.created_at, v_row.job_no);
+        select r.* into v_found from darkroom.task_ready r
+        where r.task_type = v_head.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
+        order by r.created_at, r.job_no limit 1
+        for update skip locked;
+        if found and (v_row.task_id is null or (v_found.created_at, v_found.job_no) < (v_row.created_at, v_row.job_no)) then
+          v_row := v_found;
+        end if;
+      end loop;
+    end if;
+
+    if v_row.task_id is null then
+      -- Nothing there. Ask to be woken, then look once more: what came in between has rung no bell.
+      if v_armed then
+        return null;
+      end if;
+      v_armed := true;
+      if pg_sequence_last_value('darkroom.worker_bell') is distinct from 2 then
+        perform setval('darkroom.worker_bell', 2);
+      end if;
+      continue;
+    end if;
+
+    -- lock the owner
+    if v_row.owner_id <> all (v_locked) then
+      if not darkroom.lock_owner(v_row.owner_id, cardinality(v_locked) = 0, '250ms') then
+        v_busy := v_busy || v_row.owner_id;
+        continue;
+      end if;
+      v_locked := v_locked || v_row.owner_id;
+    end if;
+
+    -- claim: if its owner can pay and the row says that it can run
+    v_account := null;
+    if v_row.cost > 0 then
+      select l.* into v_account from public.credit_ledger l where l.owner_id = v_row.owner_id order by l.seq desc limit 1;
+      if v_row.cost > coalesce(v_account.balance_after - v_account.held_after, 0) then
+        perform darkroom.set_aside(v_row);
+        continue;
+      end if;
+    end if;
+    update public.tasks t
+    set status = 'In Progress', worker_id = p_worker, claimed_at = clock_timestamp(), attempt = t.attempt + 1,
+        progress = null, run_after = null, updated_at = clock_timestamp()
+    where t.id = v_row.task_id and t.status = 'Queued'
+      and t.owner_id = v_row.owner_id and t.task_type = v_row.task_type and t.cost = v_row.cost
+      and t.created_at = v_row.created_at and t.job_no = v_row.job_no
+      and (t.dependant_on is null or not exists (select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete'))
+    returning t.* into v_task;
+    if not found then
+      perform darkroom.set_aside(v_row);
+      continue;
+    end if;
+    if v_row.cost > 0 then
+      insert into public.credit_ledger (owner_id, seq, kind, amount, balance_after, held_after, task_id, attempt)
+      values (v_row.owner_id, v_account.seq + 1, 'hold', v_row.cost, v_account.balance_after, v_account.held_after + v_row.cost,
+              v_task.id, v_task.attempt);
+    end if;
+    delete from darkroom.task_ready r
+    where r.owner_id = v_row.owner_id and r.task_type = v_row.task_type and r.cost = v_row.cost
+      and r.created_at = v_row.created_at and r.job_no = v_row.job_no;
+    perform darkroom.refill_lane(v_row.owner_id, v_row.task_type, v_row.cost, v_row.created_at, v_row.job_no, false);
+    return v_task;
+  end loop;
+end
+$$;
+comment on function darkroom.claim_one is 'Claims the oldest task of these types for a worker, and holds its cost.';
+revoke all on function darkroom.claim_one from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -1604,6 +1777,356 @@ end
 $$;
 comment on function darkroom.ensure_user is 'Makes a row for a user who signs in by another service.';
 revoke all on function darkroom.ensure_user from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/expected_wait.sql
+-- How long until the slots of these workers come to a task, when so many tasks of each type are before it: null when nothing is known of how long any of them takes.
+--
+-- A task takes as long as the median of its type among the newest 500 Complete tasks, measured from the claim that completed it; a type without history
+-- as long as the task's own type. Orchestrators take no time: they wait for their tree without a slot. Each slot that runs something is free when that time has passed
+-- since its claim, the others are free now; what is before the task is spread evenly over them.
+create or replace function darkroom.expected_wait(p_task public.tasks, p_workers darkroom.able_worker[], p_before jsonb)
+returns interval
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_wait interval;
+begin
+  with history as materialized (
+    select r.task_type, percentile_cont(0.5) within group (order by extract(epoch from r.completed_at - r.claimed_at)) as seconds
+    from (select t.task_type, t.claimed_at, t.completed_at from public.tasks t where t.status = 'Complete' order by t.created_at desc limit 500) r
+    where r.completed_at >= r.claimed_at group by r.task_type
+  ), own as materialized (
+    select (select h.seconds from history h where h.task_type = p_task.task_type) as seconds
+  ), slots as (
+    select case when coalesce(h.seconds, o.seconds) is not null  -- greatest() passes over null
+                then greatest(coalesce(h.seconds, o.seconds) - extract(epoch from clock_timestamp() - t.claimed_at), 0) end as free_in
+    from unnest(p_workers) a join public.workers w on w.id = a.id cross join lateral darkroom.held_tasks(w) t
+    cross join own o left join history h on h.task_type = t.task_type
+    union all
+    select 0 from unnest(p_workers) w cross join lateral generate_series(1, w.slots - w.running)
+  ), work as (
+    select sum(b.n::numeric * case when b.task_type = 'travel_orchestrator' then 0 else coalesce(h.seconds, o.seconds) end) as seconds,
+           bool_or(b.task_type <> 'travel_orchestrator' and coalesce(h.seconds, o.seconds) is null) as unknown
+    from jsonb_each_text(p_before) b (task_type, n) cross join own o left join history h on h.task_type = b.task_type
+  ), spread as (
+    -- The first k slots to be free have done the work by then; the least of these times is when all that come into question have.
+    select (coalesce(k.seconds, 0) + sum(s.free_in) over w) / count(*) over w as seconds, k.unknown, bool_or(s.free_in is null) over () as unsure
+    from slots s cross join work k window w as (order by s.free_in rows unbounded preceding)
+  )
+  select case when bool_or(s.unknown or s.unsure) then null else min(s.seconds) * interval '1 second' end into v_wait from spread s;
+  return v_wait;
+end
+$$;
+comment on function darkroom.expected_wait is 'How long until these workers come to a task.';
+revoke all on function darkroom.expected_wait from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/explain_ended.sql
+-- explain_task for a task that is Complete, Failed or Cancelled: its reasons.
+create or replace function darkroom.explain_ended(p_task public.tasks)
+returns jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_type public.task_types;
+  v_generation uuid;
+  v_deleted timestamptz;
+  v_error public.generation_errors;
+  v_attempt public.task_attempts;
+  v_root public.tasks;
+  v_deps jsonb;
+  v_detail jsonb;
+begin
+  select ty.* into v_type from public.task_types ty where ty.name = p_task.task_type;
+
+  if p_task.status = 'Complete' then
+    select g.id into v_generation from public.generations g where g.source_task_id = p_task.id;
+    select d.deleted_at into v_deleted from darkroom.deleted_generations d where d.task_id = p_task.id;
+    select e.* into v_error from public.generation_errors e where e.task_id = p_task.id order by e.id desc limit 1;
+    v_detail := jsonb_build_object('completed_at', p_task.completed_at, 'generation_id', v_generation);
+    return jsonb_build_array(case
+      when v_generation is not null and v_error.step = 'shot_link' then
+        darkroom.reason('shot_link_failed', format('It is complete and has its generation, which stands in no shot: %s', v_error.message),
+          v_detail || jsonb_build_object('sqlstate', v_error.sqlstate, 'error', v_error.message))
+      when v_generation is not null then darkroom.reason('complete', 'It is complete, and its generation is there.', v_detail)
+      when v_type.result_type is null then
+        darkroom.reason('complete', format('It is complete; tasks of type %s make no generation.', p_task.task_type), v_detail)
+      when v_deleted is not null then
+        darkroom.reason('generation_deleted', format('It is complete; its generation was deleted at %s.', darkroom.in_words(v_deleted)),
+          v_detail || jsonb_build_object('deleted_at', v_deleted))
+      when coalesce(btrim(p_task.output_location), '') = '' then
+        darkroom.reason('no_output', 'It is complete without an output_location; its generation is made when that is set.', v_detail)
+      when v_error.id is not null then
+        darkroom.reason('generation_failed', format('It is complete, but its generation could not be made: %s', v_error.message),
+          v_detail || jsonb_build_object('sqlstate', v_error.sqlstate, 'error', v_error.message))
+      else darkroom.reason('no_generation', 'It is complete, but its generation has not been made; repair_generations makes it.', v_detail) end);
+  end if;
+
+  -- Failed or Cancelled
+  select a.* into v_attempt from public.task_attempts a where a.task_id = p_task.id and a.attempt = p_task.attempt;
+  v_detail := jsonb_build_object('error', p_task.error_message, 'ended_at', p_task.completed_at, 'attempts', p_task.attempt,
+    'failed_attempts', p_task.failed_attempts, 'max_attempts', v_type.max_attempts, 'outcome', v_attempt.outcome, 'worker_id', v_attempt.worker_id);
+  if p_task.status = 'Failed' and v_attempt.outcome in ('failed', 'expired', 'lost') then
+    return jsonb_build_array(case
+      when v_type.max_attempts > 1 and p_task.failed_attempts >= v_type.max_attempts then
+        darkroom.reason('attempts_used_up', format('All %s attempts failed. The last error: %s', v_type.max_attempts, p_task.error_message), v_detail)
+      else darkroom.reason('failed', p_task.error_message, v_detail) end);
+  end if;
+
+  -- It did not run, or was stopped: for the sake of another one, or because somebody said so.
+  select jsonb_agg(jsonb_build_object('task_id', d.id, 'task_type', d.task_type, 'status', d.status) order by d.created_at, d.job_no) into v_deps
+  from (select t.* from public.tasks t where t.id = any (p_task.dependant_on) and t.status in ('Failed', 'Cancelled') order by t.created_at, t.job_no limit 10) d;
+  select t.* into v_root from public.tasks t where t.id = p_task.orchestrator_task_id and t.status in ('Failed', 'Cancelled');
+  return jsonb_build_array(case
+    when v_root.id is not null then
+      darkroom.reason('tree_ended', coalesce(p_task.error_message, 'Its tree ended.'), v_detail || jsonb_build_object('orchestrator_task_id', v_root.id, 'status', v_root.status))
+    when p_task.status = 'Failed' and v_deps is not null then
+      darkroom.reason('dependency_failed', coalesce(p_task.error_message, 'A task that it waits for ended.'), v_detail || jsonb_build_object('tasks', v_deps))
+    when p_task.status = 'Failed' then darkroom.reason('failed', coalesce(p_task.error_message, 'No reason was given.'), v_detail)
+    else darkroom.reason('cancelled', coalesce(p_task.error_message, 'It was cancelled.'), v_detail) end);
+end
+$$;
+comment on function darkroom.explain_ended is 'Explains a task that has ended.';
+revoke all on function darkroom.explain_ended from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/explain_queued.sql
+-- explain_task for a Queued task. What the claim asks of a task is asked here: its place in the queue, what it waits for, what its owner can pay
+-- (claim_next_tasks, the part "claim"). A test holds the two to each other.
+create or replace function darkroom.explain_queued(p_task public.tasks)
+returns public.task_explanation
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c_listed constant integer := 10;  -- so many tasks or engines are named in a detail
+  c_sets constant integer := 8;     -- so many kinds of workers are asked how many tasks come before
+  c_entries constant integer := 500; -- so many ledger entries are looked at for holds
+  v_now constant timestamptz := clock_timestamp();
+  v_place constant text := darkroom.queue_place(p_task);
+  v_route text;
+  v_max integer;
+  v_waits jsonb;
+  v_waiting bigint;
+  v_dead bigint;
+  v_account constant public.credit_ledger := darkroom.account(p_task.owner_id);
+  v_available constant numeric := coalesce(v_account.balance_after - v_account.held_after, 0);
+  v_payable constant boolean := p_task.cost = 0 or p_task.cost <= v_available;
+  v_holding bigint;
+  v_run_after timestamptz;
+  v_workers darkroom.able_worker[];
+  v_able bigint;
+  v_alive bigint;
+  v_usable bigint;
+  v_slots bigint;
+  v_free bigint;
+  v_seen timestamptz;
+  v_down jsonb;
+  v_set record;
+  v_before darkroom.tasks_before;
+  v_least darkroom.tasks_before;
+  v_attempt public.task_attempts;
+  v_reasons jsonb := '[]'::jsonb;
+  v_runnable boolean;
+  v_position bigint;
+  v_start timestamptz;
+begin
+  select ty.route, ty.max_attempts into v_route, v_max from public.task_types ty where ty.name = p_task.task_type;
+
+  -- what it waits for
+  if p_task.dependant_on is not null then
+    select count(*), count(*) filter (where d.status in ('Failed', 'Cancelled')),
+           jsonb_agg(jsonb_build_object('task_id', d.id, 'task_type', d.task_type, 'status', d.status) order by d.status, d.created_at, d.job_no)
+             filter (where d.place <= c_listed)
+    into v_waiting, v_dead, v_waits
+    from (select t.id, t.task_type, t.status, t.created_at, t.job_no,
+                 row_number() over (order by t.status in ('Failed', 'Cancelled') desc, t.status = 'In Progress' desc, t.created_at, t.job_no) as place
+          from public.tasks t where t.id = any (p_task.dependant_on) and t.status <> 'Complete') d;
+  end if;
+  v_runnable := v_place in ('ready', 'backlog') and coalesce(v_waiting, 0) = 0 and v_payable;
+
+  if v_dead > 0 then
+    v_reasons := v_reasons || darkroom.reason('dependency_failed', 'It waits for a task that has failed or was cancelled, and fails for that.',
+      jsonb_build_object('tasks', v_waits, 'count', v_waiting));
+  elsif v_waiting > 0 then
+    v_reasons := v_reasons || darkroom.reason('waits_for_tasks',
+      case v_waiting when 1 then format('It waits for a %s that is %s.', v_waits #>> '{0,task_type}', v_waits #>> '{0,status}')
+                     else format('It waits for %s tasks.', v_waiting) end,
+      jsonb_build_object('tasks', v_waits, 'count', v_waiting));
+  end if;
+
+  -- its place
+  if v_place = 'delayed' then
+    select d.run_after into v_run_after from darkroom.task_delayed d where d.task_id = p_task.id;
+    v_reasons := v_reasons || case
+      when v_run_after > v_now then darkroom.reason('retry_delayed', format('Its last attempt failed; the next one may begin at %s.', darkroom.in_words(v_run_after)),
+        jsonb_build_object('run_after', v_run_after, 'failed_attempts', p_task.failed_attempts, 'max_attempts', v_max, 'error', p_task.error_message))
+      else darkroom.reason('retry_due', 'The pause after its last attempt is over; admit_due_tasks, which runs each second, puts it in the queue.',
+        jsonb_build_object('run_after', v_run_after, 'failed_attempts', p_task.failed_attempts, 'max_attempts', v_max, 'error', p_task.error_message)) end;
+  elsif v_place = 'nowhere' and coalesce(v_dead, 0) = 0 then
+    v_reasons := v_reasons || darkroom.reason('not_filed',
+      'It stands nowhere in the queue. The commit of the transaction that made it files it; what was missed there, sweep_tasks mends within a minute.');
+  elsif v_place = 'stuck' or v_place = 'parked' and v_payable or v_place = 'deps' and coalesce(v_waiting, 0) = 0 then
+    v_reasons := v_reasons || darkroom.reason('misfiled', 'It stands in the wrong place of the queue; sweep_tasks mends that within a minute.',
+      jsonb_build_object('place', v_place));
+  end if;
+
+  -- credits
+  if not v_payable then
+    if v_account.held_after > 0 then
+      select count(*) into v_holding
+      from (select l.kind, l.task_id, l.attempt from public.credit_ledger l where l.owner_id = p_task.owner_id order by l.seq desc limit c_entries) l
+      join public.tasks t on t.id = l.task_id and t.attempt = l.attempt and t.status = 'In Progress' where l.kind = 'hold';
+    end if;
+    v_reasons := v_reasons || darkroom.reason('insufficient_credits',
+      format('It costs %s credits and %s are available: %s are missing.', trim_scale(p_task.cost), trim_scale(v_available), trim_scale(p_task.cost - v_available))
+        || case when v_holding > 0 then format(' %s are held for %s running tasks.', trim_scale(v_account.held_after), v_holding) else '' end,
+      jsonb_build_object('needs', p_task.cost, 'available', v_available, 'missing', p_task.cost - v_available,
+                         'balance', coalesce(v_account.balance_after, 0), 'held', coalesce(v_account.held_after, 0), 'held_by', coalesce(v_holding, 0)));
+  end if;
+
+  -- workers
+  select array_agg(w), count(*), count(*) filter (where w.alive), count(*) filter (where w.usable), sum(w.slots) filter (where w.usable),
+         sum(greatest(w.slots - w.running, 0)) filter (where w.usable), max(w.seen)
+  into v_workers, v_able, v_alive, v_usable, v_slots, v_free, v_seen
+  from darkroom.able_workers(p_task) w;
+  if v_able = 0 then
+    v_reasons := v_reasons || darkroom.reason('no_worker',
+      case v_route when 'any' then format('No worker takes tasks of type %s.', p_task.task_type)
+                   else format('No worker takes tasks of type %s: it needs the capability %s.', p_task.task_type, v_route) end,
+      jsonb_build_object('task_type', p_task.task_type, 'route', v_route));
+  elsif v_alive = 0 then
+    v_reasons := v_reasons || darkroom.reason('workers_silent',
+      format('No worker for tasks of type %s is alive; the last one was heard from at %s.', p_task.task_type, darkroom.in_words(v_seen)),
+      jsonb_build_object('task_type', p_task.task_type, 'route', v_route, 'workers', v_able, 'last_seen', v_seen));
+  elsif v_usable = 0 then
+    -- Why an engine is down may name hosts of others: said of one's own workers alone.
+    select jsonb_agg(jsonb_build_object('worker_id', l.id, 'name', l.engine -> 'name', 'kind', l.engine -> 'kind', 'since', l.engine -> 'since')
+                     || case when l.own then jsonb_build_object('reason', l.engine -> 'reason') else '{}' end)
+    into v_down
+    from (select w.* from unnest(v_workers) w where w.alive order by w.id limit c_listed) l;
+    v_reasons := v_reasons || darkroom.reason('engines_down', format('The engines that do tasks of type %s are down.', p_task.task_type),
+      jsonb_build_object('task_type', p_task.task_type, 'workers', v_alive, 'engines', v_down));
+  elsif v_runnable and v_free = 0 then
+    v_reasons := v_reasons || darkroom.reason('workers_busy',
+      case v_slots when 1 then 'The worker for it is busy.' else format('All %s slots for it are busy.', v_slots) end,
+      jsonb_build_object('task_type', p_task.task_type, 'workers', v_usable, 'slots', v_slots));
+  end if;
+
+  -- its turn: as the worker finds it that comes to it first
+  if v_runnable then
+    for v_set in
+      select w.own, w.task_types, array_agg(w) as workers from unnest(v_workers) w
+      where w.alive and (w.usable or v_usable = 0)
+      group by w.own, w.task_types order by w.own desc, cardinality(w.task_types), w.task_types limit c_sets
+    loop
+      v_before := darkroom.tasks_before(p_task, v_set.task_types, v_set.own);
+      if v_least is null or (v_before.more, v_before.total) < (v_least.more, v_least.total) then
+        v_least := v_before;
+      end if;
+      exit when v_least.total = 0;
+    end loop;
+    v_before := coalesce(v_least, darkroom.tasks_before(p_task, array[p_task.task_type], false));
+    v_position := case when v_before.more then 1000 else v_before.total end + 1;
+    if v_before.total > 0 then
+      v_reasons := v_reasons || darkroom.reason('behind_others',
+        case when v_before.more then 'More than 1000 tasks come before it.'
+             when v_before.total = 1 then 'One task comes before it.' else format('%s tasks come before it.', v_before.total) end,
+        jsonb_build_object('before', v_position - 1, 'of_yours', v_before.own, 'more', v_before.more, 'by_type', v_before.by_type));
+    end if;
+  end if;
+
+  -- what happened to it before
+  if p_task.attempt > 0 then
+    select a.* into v_attempt from public.task_attempts a where a.task_id = p_task.id and a.attempt = p_task.attempt;
+    v_reasons := v_reasons || darkroom.reason('queued_again',
+      format('Attempt %s ended (%s): %s', p_task.attempt, v_attempt.outcome, coalesce(v_attempt.error, 'no reason was given.')),
+      jsonb_build_object('attempt', p_task.attempt, 'outcome', v_attempt.outcome, 'error', v_attempt.error, 'worker_id', v_attempt.worker_id,
+                         'ended_at', v_attempt.ended_at, 'failed_attempts', p_task.failed_attempts, 'max_attempts', v_max));
+  end if;
+
+  -- when
+  if v_usable > 0 and v_run_after > v_now and v_payable and coalesce(v_waiting, 0) = 0 then
+    v_start := v_run_after;
+  elsif v_usable > 0 and v_runnable and not v_before.more then
+    v_start := v_now + case when v_free >= v_position then interval '0'
+      else darkroom.expected_wait(p_task, array(select w from unnest(v_workers) w where w.usable), v_before.by_type) end;
+  end if;
+  return (p_task.id, p_task.status, v_runnable, v_reasons, v_position, v_start)::public.task_explanation;
+end
+$$;
+comment on function darkroom.explain_queued is 'Explains a Queued task.';
+revoke all on function darkroom.explain_queued from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/explain_running.sql
+-- explain_task for a task In Progress: its reasons.
+create or replace function darkroom.explain_running(p_task public.tasks)
+returns jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+  v_worker public.workers;
+  v_seen timestamptz;
+  v_end timestamptz;
+  v_max integer;
+  v_last boolean;
+  v_after text;
+  v_all bigint;
+  v_done bigint;
+  v_running bigint;
+  v_detail jsonb;
+  v_reasons jsonb := '[]'::jsonb;
+begin
+  -- an orchestrator
+  select count(*), count(*) filter (where c.status = 'Complete'), count(*) filter (where c.status = 'In Progress') into v_all, v_done, v_running
+  from public.tasks c where c.orchestrator_task_id = p_task.id;
+  if v_all > 0 then
+    v_reasons := v_reasons || darkroom.reason('waits_for_children', format('It waits for the tasks of its tree: %s of %s are done.', v_done, v_all),
+      jsonb_build_object('done', v_done, 'running', v_running, 'all', v_all));
+    if darkroom.has_live_children(p_task.id) then
+      return v_reasons;
+    end if;
+  end if;
+
+  select w.* into v_worker from public.workers w where w.id = p_task.worker_id;
+  v_seen := greatest(p_task.claimed_at, v_worker.last_heartbeat);
+  v_end := darkroom.lease_end(p_task, v_worker);
+  select ty.max_attempts into v_max from public.task_types ty where ty.name = p_task.task_type;
+  v_last := p_task.failed_attempts + 1 >= v_max;
+  v_after := case when v_last then 'it fails then, as its attempts are used up' else 'it is queued again then' end;
+  v_detail := jsonb_build_object('worker_id', p_task.worker_id, 'attempt', p_task.attempt, 'claimed_at', p_task.claimed_at,
+    'last_heartbeat', v_worker.last_heartbeat, 'lease_end', v_end, 'progress', p_task.progress, 'last_attempt', v_last);
+
+  if v_end <= v_now then
+    v_reasons := v_reasons || darkroom.reason('lease_over',
+      format('Its worker %s was not heard from since %s, and its lease is over; requeue_expired_tasks, which runs every 10 s, takes it back.',
+             p_task.worker_id, darkroom.in_words(v_seen)), v_detail);
+  elsif not darkroom.worker_alive(v_worker, v_seen) then
+    v_reasons := v_reasons || darkroom.reason('worker_silent',
+      format('Its worker %s has not been heard from since %s. Its lease ends at %s; %s.', p_task.worker_id, darkroom.in_words(v_seen), darkroom.in_words(v_end), v_after), v_detail);
+  elsif p_task.id <> all (v_worker.running) and v_worker.last_heartbeat > p_task.claimed_at + interval '10 seconds' then
+    v_reasons := v_reasons || darkroom.reason('worker_dropped',
+      format('Its worker %s is alive and does not name it among what it runs. Its lease ends at %s; %s.', p_task.worker_id, darkroom.in_words(v_end), v_after), v_detail);
+  else
+    v_reasons := v_reasons || darkroom.reason('running',
+      format('Worker %s has been running it since %s%s.', p_task.worker_id, darkroom.in_words(p_task.claimed_at),
+             case when jsonb_typeof(p_task.progress -> 'percent') = 'number' then format(' (%s %%)', round((p_task.progress -> 'percent')::numeric)) else '' end), v_detail);
+  end if;
+  return v_reasons;
+end
+$$;
+comment on function darkroom.explain_running is 'Explains a running task.';
+revoke all on function darkroom.explain_running from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -1884,6 +2407,24 @@ grant execute on function darkroom.fold_events to service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/forget_preview.sql
+-- Trigger before update on tasks, when an attempt that shows a preview has ended: takes progress.preview away. Its worker deletes the picture, which
+-- was of something unfinished.
+create or replace function darkroom.forget_preview()
+returns trigger
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  new.progress := new.progress - 'preview';
+  return new;
+end
+$$;
+comment on function darkroom.forget_preview is 'Takes the preview from the progress of a task that does not run any more.';
+revoke all on function darkroom.forget_preview from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/has_live_children.sql
 -- Whether tasks of this orchestrator's tree are still to be done. Then it needs no lease: it waits for them.
 create or replace function darkroom.has_live_children(p_task uuid)
@@ -1896,6 +2437,43 @@ as $$
 $$;
 comment on function darkroom.has_live_children is 'Whether an orchestrator still waits for tasks of its tree.';
 revoke all on function darkroom.has_live_children from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/held_tasks.sql
+-- The tasks that a worker runs now: In Progress under it and held by its last heartbeat, or claimed about then or later. Orchestrators that wait for their tree are not
+-- among them: they hold no slot.
+-- By their ids where the worker named them, and of the rest only what is as new as the heartbeat: the index of all that it ever held may be full of dead rows
+-- while an old transaction pins them.
+create or replace function darkroom.held_tasks(p_worker public.workers)
+returns setof public.tasks
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+-- Pages that cost nothing leave tasks_in_progress the cheapest index, whatever was counted when nothing ran: by any other, each worker would read what all run.
+set random_page_cost = 0
+set seq_page_cost = 0
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+begin
+  return query
+  with beat as materialized (
+    select case when p_worker.running is null then '-infinity' else coalesce(p_worker.last_heartbeat - interval '10 seconds', '-infinity') end as since
+  ), named as materialized (
+    select n.* from unnest(p_worker.running) r (id) cross join lateral (select t.* from public.tasks t where t.id = r.id offset 0) n
+  ), held as (
+    select n.* from named n cross join beat b where n.status = 'In Progress' and n.worker_id = p_worker.id and n.claimed_at <= b.since
+    union all
+    select t.* from public.tasks t where t.status = 'In Progress' and t.worker_id = p_worker.id and t.claimed_at > (select b.since from beat b)
+  )
+  select h.* from held h
+  where not exists (select from public.tasks c where c.orchestrator_task_id = h.id and c.status in ('Queued', 'In Progress'));
+end
+$$;
+comment on function darkroom.held_tasks is 'The tasks that a worker runs now.';
+revoke all on function darkroom.held_tasks from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -1924,6 +2502,20 @@ revoke all on function darkroom.holds_task from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/in_words.sql
+-- A time as messages say it, to the second, in UTC.
+create or replace function darkroom.in_words(p_time timestamptz)
+returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select to_char(p_time at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC'
+$$;
+comment on function darkroom.in_words is 'A time as messages say it.';
+revoke all on function darkroom.in_words from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/insert_generation.sql
 -- Inserts the generation of a finished task and returns its id. One that is there already for this task is that one.
 create or replace function darkroom.insert_generation(p_task public.tasks, p_type text)
@@ -1934,8 +2526,8 @@ as $$
 declare
   v_id uuid;
 begin
-  insert into public.generations (project_id, type, location, thumbnail_url, params, metadata, tasks, source_task_id, created_at)
-  values (p_task.project_id, p_type, p_task.output_location,
+  insert into public.generations (owner_id, project_id, type, location, thumbnail_url, params, metadata, tasks, source_task_id, created_at)
+  values (p_task.owner_id, p_task.project_id, p_type, p_task.output_location,
           coalesce(p_task.thumbnail_url, p_task.params #>> '{full_orchestrator_payload,thumbnail_url}', p_task.params ->> 'thumbnail_url'),
           p_task.params, p_task.metadata, jsonb_build_array(p_task.id), p_task.id, coalesce(p_task.completed_at, clock_timestamp()))
   on conflict (source_task_id) do update set source_task_id = excluded.source_task_id
@@ -2106,9 +2698,31 @@ revoke all on function darkroom.log_generation_error from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/log_ledger_entry.sql
+-- Trigger after insert on credit_ledger: appends the entry to the event log and rings the bell. The ledger is append-only: the event says which entry,
+-- as owner/seq, and auth.read_events reads it there.
+create or replace function darkroom.log_ledger_entry()
+returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into darkroom.task_events (slot, owner_id, table_name, kind, row_id, data)
+  values (coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), new.owner_id, 'credit_ledger', tg_op, concat(new.owner_id, '/', new.seq), '{}');
+  if pg_sequence_last_value('darkroom.event_bell') = 2 then
+    perform darkroom.ring_event_bell();
+  end if;
+  return null;
+end
+$$;
+comment on function darkroom.log_ledger_entry is 'Appends an entry of the ledger to the event log.';
+revoke all on function darkroom.log_ledger_entry from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/log_row_change.sql
--- Trigger after a change of generations, shots, shot_generations, projects or credit_ledger: appends it to the event log and rings the bell.
--- The table's name is the trigger's argument. credit_ledger has no id and no project: its row is owner/seq. A shot's owner is its project's.
+-- Trigger after a change of generations, shots, shot_generations or projects: appends it to the event log and rings the bell.
+-- The table's name is the trigger's argument. A shot's owner is its project's.
 create or replace function darkroom.log_row_change()
 returns trigger
 language plpgsql volatile security definer
@@ -2130,9 +2744,9 @@ begin
     select p.owner_id into strict v_owner from public.projects p where p.id = v_project;
   end if;
   insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
-  values ((select s.last_value from darkroom.event_slot s), v_owner, v_project, tg_argv[0], tg_op,
-          coalesce(v_row ->> 'id', concat(v_row ->> 'owner_id', '/', v_row ->> 'seq')), v_row);
-  if (select b.last_value from darkroom.event_bell b) = 2 then
+  values (coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), v_owner, v_project, tg_argv[0], tg_op,
+          v_row ->> 'id', v_row);
+  if pg_sequence_last_value('darkroom.event_bell') = 2 then
     perform darkroom.ring_event_bell();
   end if;
   return null;
@@ -2240,7 +2854,7 @@ begin
   if p_cancel_job_no is not null then
     perform pg_notify('river.river_control',
                       jsonb_build_object('action', 'cancel', 'queue', 'tasks', 'job_id', -p_cancel_job_no)::text);
-  elsif (select b.last_value from darkroom.worker_bell b) = 2 then
+  elsif pg_sequence_last_value('darkroom.worker_bell') = 2 then
     perform setval('darkroom.worker_bell', 1);
     perform pg_notify('river.river_insert', '{"queue":"tasks"}');
   end if;
@@ -2334,10 +2948,10 @@ begin
   -- The orchestrator's price covers its tree.
   new.cost := case when new.orchestrator_task_id is null then darkroom.price_of(v_type, new.params) else 0 end;
   if new.cost > 0 then
-    select coalesce(max(a.balance_after - a.held_after), 0) into v_available from darkroom.account(new.owner_id) a;
-    if v_available < new.cost then
+    select l.balance_after - l.held_after into v_available from public.credit_ledger l where l.owner_id = new.owner_id order by l.seq desc limit 1;
+    if coalesce(v_available, 0) < new.cost then
       raise exception 'Insufficient credits' using errcode = 'TD010',
-        detail = format('The task costs %s credits and %s are available.', new.cost, v_available), hint = 'Add credits, then try again.';
+        detail = format('The task costs %s credits and %s are available.', new.cost, coalesce(v_available, 0)), hint = 'Add credits, then try again.';
     end if;
   end if;
 
@@ -2441,6 +3055,63 @@ revoke all on function darkroom.purge from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/queue_place.sql
+-- Where a Queued task stands in the queue: 'ready' or 'backlog' (the claim will come to it), 'parked' (its lane is out of the claim's sight, as its owner could not
+-- pay), 'deps', 'delayed'; 'stuck' (in a backlog that no window stands before) or 'nowhere', which are faults of ours.
+create or replace function darkroom.queue_place(p_task public.tasks)
+returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+declare
+  v_mark constant timestamptz := timestamptz 'epoch' + (select m.last_value from darkroom.ready_mark m) * interval '1 microsecond';
+  v_parked boolean;
+begin
+  select r.parked into v_parked from darkroom.task_ready r
+  where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p_task.owner_id, p_task.task_type, p_task.cost, p_task.created_at, p_task.job_no);
+  if found then
+    return case when v_parked then 'parked' else 'ready' end;
+  end if;
+  if exists (select from darkroom.task_backlog b
+             where (b.owner_id, b.task_type, b.cost, b.created_at, b.job_no)
+                 = (p_task.owner_id, p_task.task_type, p_task.cost, p_task.created_at, p_task.job_no)) then
+    return case
+      -- What is not parked is no older than the mark; dead rows are.
+      when exists (select from darkroom.task_ready r
+                   where r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost and not r.parked
+                     and r.created_at >= v_mark and (r.created_at, r.job_no) < (p_task.created_at, p_task.job_no)) then 'backlog'
+      when exists (select from darkroom.task_ready r
+                   where r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost and r.parked) then 'parked'
+      else 'stuck' end;
+  elsif exists (select from darkroom.task_deps d where d.task_id = p_task.id) then
+    return 'deps';
+  elsif exists (select from darkroom.task_delayed d where d.task_id = p_task.id) then
+    return 'delayed';
+  end if;
+  return 'nowhere';
+end
+$$;
+comment on function darkroom.queue_place is 'Where a Queued task stands in the queue.';
+revoke all on function darkroom.queue_place from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/reason.sql
+-- One entry of task_explanation.reasons. The codes stand in sql/README.md.
+create or replace function darkroom.reason(p_code text, p_message text, p_detail jsonb default '{}')
+returns jsonb
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_build_object('code', p_code, 'message', p_message, 'detail', p_detail)
+$$;
+comment on function darkroom.reason is 'One entry of the reasons of an explanation.';
+revoke all on function darkroom.reason from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/refill_lane.sql
 -- Fills a lane's window from its backlog after rows left it: from fewer than 8 up to 16. The caller holds the owner's lock.
 -- p_created_at, p_job_no: the youngest row that left. Everything of the lane's backlog is younger than it, and dead rows lie
@@ -2461,7 +3132,7 @@ begin
   from (select r.created_at from darkroom.task_ready r
         where r.owner_id = p_owner and r.task_type = p_task_type and r.cost = p_cost
           and (r.created_at, r.job_no) > (p_created_at, p_job_no)
-        order by r.created_at, r.job_no limit c_window) w;
+        order by r.created_at, r.job_no limit c_low) w;
   if v_count >= c_low then
     return;
   end if;
@@ -2844,6 +3515,43 @@ revoke all on function darkroom.session_idle from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/set_aside.sql
+-- A ready row that a claim has picked and cannot have: it leaves the queue when its task cannot run (it has ended, or the hint is wrong), and its
+-- lane is parked when the owner cannot pay for it. The caller holds the owner's lock and the row's.
+create or replace function darkroom.set_aside(p_row darkroom.task_ready)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_available numeric;
+begin
+  delete from darkroom.task_ready r
+  where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p_row.owner_id, p_row.task_type, p_row.cost, p_row.created_at, p_row.job_no)
+    and not exists (
+      select from public.tasks t
+      where t.id = p_row.task_id and t.status = 'Queued'
+        and (t.owner_id, t.task_type, t.cost, t.created_at, t.job_no) = (p_row.owner_id, p_row.task_type, p_row.cost, p_row.created_at, p_row.job_no)
+        and (t.dependant_on is null or not exists (select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete')));
+  if found then
+    perform darkroom.refill_lane(p_row.owner_id, p_row.task_type, p_row.cost, p_row.created_at, p_row.job_no, false);
+  end if;
+
+  select coalesce(max(a.balance_after - a.held_after), 0) into v_available from darkroom.account(p_row.owner_id) a;
+  if p_row.cost > v_available then
+    update darkroom.task_ready r set parked = true
+    from (select l.* from darkroom.task_ready l
+          where l.owner_id = p_row.owner_id and l.task_type = p_row.task_type and l.cost = p_row.cost and not l.parked
+          for update skip locked) lane
+    where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (lane.owner_id, lane.task_type, lane.cost, lane.created_at, lane.job_no);
+  end if;
+end
+$$;
+comment on function darkroom.set_aside is 'What becomes of a ready row that cannot be claimed.';
+revoke all on function darkroom.set_aside from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/sign_in_account.sql
 -- What a user who signs in here is told of the account: see auth.account_of. Null: the user does not sign in here.
 create or replace function darkroom.sign_in_account(p_user uuid)
@@ -2858,6 +3566,76 @@ as $$
 $$;
 comment on function darkroom.sign_in_account is 'Account of a user who signs in here.';
 revoke all on function darkroom.sign_in_account from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/tasks_before.sql
+-- How many tasks a claim of these types would hand out before this one: older, shown in the queue, and such as their owner can pay. Counted up to 1000;
+-- more: there are at least that many. own: of the same owner. by_type: {"type": how many}. p_own_only: as for a worker that runs its user's tasks alone.
+--
+-- Bounded for any length of the queue: it reads the older rows of the windows (task_ready) from the mark on, as the claim does, and then the backlogs of just
+-- those lanes; no other lane has an older backlog, since all of a lane's window is older than its backlog.
+create or replace function darkroom.tasks_before(p_task public.tasks, p_types text[], p_own_only boolean)
+returns darkroom.tasks_before
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+declare
+  c_most constant integer := 1000;
+  v_mark timestamptz := timestamptz 'epoch' + (select m.last_value from darkroom.ready_mark m) * interval '1 microsecond';
+  v_window darkroom.task_ready[];
+  v_before darkroom.tasks_before;
+begin
+  if p_own_only then
+    select array_agg(w.r) into v_window
+    from (select r from darkroom.task_ready r
+          where r.owner_id = p_task.owner_id and r.task_type = any (p_types) and not r.parked
+            and (r.created_at, r.job_no) < (p_task.created_at, p_task.job_no)
+          limit c_most + 1) w;
+  else
+    select array_agg(w.r) into v_window
+    from (select o.r from unnest(p_types) ty (name)
+          cross join lateral (
+            select r from darkroom.task_ready r
+            where r.task_type = ty.name and not r.parked and r.created_at >= v_mark and (r.created_at, r.job_no) < (p_task.created_at, p_task.job_no)
+            order by r.created_at, r.job_no limit c_most + 1) o
+          limit c_most + 1) w;
+  end if;
+
+  with lanes as materialized (
+    select r.owner_id, r.task_type, r.cost, count(*) as shown from unnest(v_window) r group by r.owner_id, r.task_type, r.cost
+  ), payable as materialized (
+    select l.* from lanes l
+    where l.cost = 0 or l.cost <= coalesce((select a.balance_after - a.held_after from public.credit_ledger a
+                                            where a.owner_id = l.owner_id order by a.seq desc limit 1), 0)
+  ), waiting as materialized (
+    select p.owner_id, p.task_type from payable p
+    cross join lateral (
+      select from darkroom.task_backlog b
+      where b.owner_id = p.owner_id and b.task_type = p.task_type and b.cost = p.cost
+        and (b.created_at, b.job_no) < (p_task.created_at, p_task.job_no)
+      limit c_most + 1) b
+    limit c_most + 1
+  ), counted as (
+    select p.owner_id, p.task_type, p.shown as n from payable p
+    union all select w.owner_id, w.task_type, count(*) from waiting w group by w.owner_id, w.task_type
+  ), by_type as (
+    select c.task_type, sum(c.n)::bigint as n, (coalesce(sum(c.n) filter (where c.owner_id = p_task.owner_id), 0))::bigint as own
+    from counted c group by c.task_type
+  )
+  select (coalesce(sum(b.n), 0))::bigint, (coalesce(sum(b.own), 0))::bigint, coalesce(sum(b.n), 0) > c_most, coalesce(jsonb_object_agg(b.task_type, b.n), '{}')
+  into v_before.total, v_before.own, v_before.more, v_before.by_type
+  from by_type b;
+  v_before.more := v_before.more or coalesce(cardinality(v_window), 0) > c_most;
+  return v_before;
+end
+$$;
+comment on function darkroom.tasks_before is 'How many tasks a claim would hand out before this one, up to 1000.';
+revoke all on function darkroom.tasks_before from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -2915,6 +3693,75 @@ end
 $$;
 comment on function darkroom.unpark_lanes is 'Shows the lanes an owner can pay for to the claim again.';
 revoke all on function darkroom.unpark_lanes from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/wanted_types.sql
+-- The types of task that a worker may claim now: those its capabilities allow, of those that it registered for, of those that it wants (p_types; null:
+-- all). Empty when these have nothing in common. The guard of every claim.
+-- Raises TD022 (p_worker is not registered; p_name is what the caller called it), TD050 (isolation).
+create or replace function darkroom.wanted_types(p_worker text, p_name text, p_types text[])
+returns text[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_types text[];
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'Wrong transaction isolation' using errcode = 'TD050',
+      detail = format('This transaction is %s; a claim needs read committed.', current_setting('transaction_isolation')),
+      hint = 'Call it in a transaction of its own, with the default isolation.';
+  end if;
+  select array_remove(array_agg(case when p_types is null or v.task_type = any (p_types) then v.task_type end order by v.task_type), null) into v_types
+  from darkroom.worker_types v where v.worker_id = p_worker;
+  if v_types is null then
+    raise exception 'Unknown worker' using errcode = 'TD022',
+      detail = format('No worker "%s" is registered.', left(p_name, 200)), hint = 'Call register_worker first.';
+  end if;
+  return v_types;
+end
+$$;
+comment on function darkroom.wanted_types is 'Types of task that a worker may claim now.';
+revoke all on function darkroom.wanted_types from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/worker_alive.sql
+-- Whether a worker that was last heard from then counts as alive. Whoever sends heartbeats sends several in a lease: half a lease of silence is too long.
+-- One that never sent any may be silent for its whole lease.
+create or replace function darkroom.worker_alive(p_worker public.workers, p_seen timestamptz)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return p_seen > clock_timestamp() - p_worker.lease_timeout / case when p_worker.last_heartbeat is null then 1 else 2 end;
+end
+$$;
+comment on function darkroom.worker_alive is 'Whether a worker counts as alive.';
+revoke all on function darkroom.worker_alive from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/worker_seen.sql
+-- When a worker was last heard from: its last heartbeat, or when it was made known; or the claim of a task that it has still, which is looked up only where the heartbeat is
+-- too old to be alive by.
+create or replace function darkroom.worker_seen(p_worker public.workers)
+returns timestamptz
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if p_worker.last_heartbeat > clock_timestamp() - p_worker.lease_timeout / 2 then
+    return p_worker.last_heartbeat;
+  end if;
+  return greatest(coalesce(p_worker.last_heartbeat, p_worker.created_at),
+    (select max(t.claimed_at) from public.tasks t where t.worker_id = p_worker.id and t.status = 'In Progress'));
+end
+$$;
+comment on function darkroom.worker_seen is 'When a worker was last heard from.';
+revoke all on function darkroom.worker_seen from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3119,7 +3966,7 @@ begin
     v_row := new;
   end if;
   insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
-  values ((select s.last_value from darkroom.event_slot s), v_row.owner_id, v_row.project_id, 'tasks', tg_op, v_row.id,
+  values (coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), v_row.owner_id, v_row.project_id, 'tasks', tg_op, v_row.id,
     case tg_op
       when 'UPDATE' then jsonb_build_object(
         'status', new.status, 'worker_id', new.worker_id, 'attempt', new.attempt, 'failed_attempts', new.failed_attempts,
@@ -3128,7 +3975,7 @@ begin
         'generation_created', new.generation_created, 'updated_at', new.updated_at, 'completed_at', new.completed_at)
       else to_jsonb(v_row)
     end);
-  if (select b.last_value from darkroom.event_bell b) = 2 then
+  if pg_sequence_last_value('darkroom.event_bell') = 2 then
     perform darkroom.ring_event_bell();
   end if;
   return null;
@@ -3268,8 +4115,14 @@ returns setof public.tasks
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_worker text := darkroom.caller_worker(claim_next_task.worker_id);
+  v_task public.tasks;
 begin
-  return query select * from public.claim_next_tasks(claim_next_task.worker_id, 1);
+  v_task := darkroom.claim_one(v_worker, darkroom.caller_owner(), darkroom.wanted_types(v_worker, claim_next_task.worker_id, null));
+  if v_task.id is not null then
+    return next v_task;
+  end if;
 end
 $$;
 comment on function public.claim_next_task is 'Hands a worker its next task, oldest first, and holds its cost.';
@@ -3308,10 +4161,11 @@ as $$
 declare
   v_owner_only uuid := darkroom.caller_owner();
   v_worker text := darkroom.caller_worker(claim_next_tasks.worker_id);
-  -- While a lane has a backlog, its window holds 8 rows or more (refill_lane): so the oldest 8 tasks stand in ready, and rounds of
-  -- that many keep a batch in exact order.
-  c_round constant integer := 8;
+  -- While a lane has a backlog, its window holds 8 rows or more (refill_lane): a round that ends with the eighth of a lane is in exact order.
+  c_lane constant integer := 8;
+  c_round constant integer := 100;
   v_types text[];
+  v_one public.tasks;
   v_want integer;
   v_total integer := 0;
   v_mark timestamptz;
@@ -3326,22 +4180,16 @@ declare
   v_lane darkroom.task_ready;
 begin
   -- guard
-  if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception 'Wrong transaction isolation' using errcode = 'TD050',
-      detail = format('This transaction is %s; a claim needs read committed.', current_setting('transaction_isolation')),
-      hint = 'Call it in a transaction of its own, with the default isolation.';
-  end if;
   if max_tasks is null or max_tasks not between 1 and 1000 then
     raise exception 'Invalid params' using errcode = 'TD003', detail = 'max_tasks must be 1 to 1000.';
   end if;
-  select array_agg(ty.name order by ty.name) into v_types
-  from public.workers w left join public.task_types ty
-    on (ty.route = 'any' or ty.route = any (w.capabilities)) and (w.task_types is null or ty.name = any (w.task_types))
-      and (claim_next_tasks.task_types is null or ty.name = any (claim_next_tasks.task_types))
-  where w.id = v_worker;
-  if v_types is null then
-    raise exception 'Unknown worker' using errcode = 'TD022',
-      detail = format('No worker "%s" is registered.', left(claim_next_tasks.worker_id, 200)), hint = 'Call register_worker first.';
+  v_types := darkroom.wanted_types(v_worker, claim_next_tasks.worker_id, claim_next_tasks.task_types);
+  if max_tasks = 1 then
+    v_one := darkroom.claim_one(v_worker, v_owner_only, v_types);
+    if v_one.id is not null then
+      return next v_one;
+    end if;
+    return;
   end if;
 
   loop
@@ -3378,6 +4226,15 @@ begin
           from (select f as r from unnest(v_picked || v_found) f order by f.created_at, f.job_no limit v_want) m;
         end if;
       end loop;
+    end if;
+
+    if cardinality(v_picked) > c_lane then
+      select array_agg(c.r order by c.place) into v_picked
+      from (select n.r, n.place, max(n.nth) over (order by n.place rows between unbounded preceding and 1 preceding) as before
+            from (select p as r, row_number() over (order by p.created_at, p.job_no) as place,
+                    row_number() over (partition by p.owner_id, p.task_type, p.cost order by p.created_at, p.job_no) as nth
+                  from unnest(v_picked) p) n) c
+      where coalesce(c.before, 0) < c_lane;
     end if;
 
     if cardinality(v_picked) = 0 then
@@ -3495,14 +4352,23 @@ create or replace function public.complete_task(
 returns public.tasks
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
+-- Planned once, for any size of the tables: a plan made when they were empty must not be a scan.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
 as $$
 #variable_conflict use_column
 declare
+  c_ours constant text := '/storage/v1/object/public/image_uploads/';
+  v_token uuid := darkroom.caller_token();
+  v_unfenced boolean := complete_task.worker_id is null and complete_task.attempt is null;
+  v_worker text := complete_task.worker_id;
+  v_attempt integer := complete_task.attempt;
+  v_owner uuid;
+  v_revived boolean := false;
   v_before public.tasks;
   v_task public.tasks;
-  c_ours constant text := '/storage/v1/object/public/image_uploads/';
-  v_unfenced boolean := complete_task.worker_id is null and complete_task.attempt is null;
-  v_revived boolean := false;
   v_url text;
 begin
   -- guard
@@ -3515,32 +4381,48 @@ begin
   end if;
 
   -- lock
-  if v_unfenced then
-    v_revived := darkroom.revive_task(complete_task.task_id);
+  if v_unfenced or v_token is not null then
+    if v_unfenced then
+      v_revived := darkroom.revive_task(complete_task.task_id);
+    end if;
+    v_before := darkroom.lock_held_task(complete_task.task_id, complete_task.worker_id, complete_task.attempt, 'complete');
+    if v_before.status = 'In Progress' then
+      foreach v_url in array array[complete_task.output_location, complete_task.thumbnail_url] loop
+        if strpos(v_url, c_ours) > 0 then
+          perform darkroom.check_output(v_before, v_url, v_before.attempt - v_revived::integer);
+        end if;
+      end loop;
+    end if;
+    v_owner := v_before.owner_id;
+    v_worker := v_before.worker_id;
+    v_attempt := v_before.attempt;
+  else
+    select t.owner_id into v_owner from public.tasks t where t.id = complete_task.task_id and t.owner_id = coalesce(darkroom.caller_owner(), t.owner_id);
+    if found then
+      perform darkroom.lock_owner(v_owner);
+    end if;
   end if;
-  v_before := darkroom.lock_held_task(complete_task.task_id, complete_task.worker_id, complete_task.attempt, 'complete');
-  if v_before.status <> 'In Progress' then
+
+  -- write, if the fence lets it through
+  update public.tasks t
+  set status = 'Complete', output_location = complete_task.output_location, thumbnail_url = complete_task.thumbnail_url,
+      metadata = t.metadata || coalesce(complete_task.metadata, '{}'), error_message = null, completed_at = clock_timestamp(), updated_at = clock_timestamp()
+  where t.id = complete_task.task_id and t.owner_id = v_owner and t.status = 'In Progress'
+    and t.worker_id = coalesce(v_worker, t.worker_id) and t.attempt = coalesce(v_attempt, t.attempt)
+  returning t.* into v_task;
+  if not found then
+    v_before := darkroom.lock_held_task(complete_task.task_id, complete_task.worker_id, complete_task.attempt, 'complete');
     if complete_task.attempt is null and v_before.output_location is distinct from complete_task.output_location then
       raise exception 'Task has ended' using errcode = 'TD032',
         detail = format('Task %s is Complete with another output.', v_before.id), hint = 'Terminal states are closed: nothing was changed.';
     end if;
-    return v_before;
+    return v_before;  -- a repeat
   end if;
 
-  foreach v_url in array array[complete_task.output_location, complete_task.thumbnail_url] loop
-    if strpos(v_url, c_ours) > 0 and (v_unfenced or darkroom.caller_token() is not null) then
-      perform darkroom.check_output(v_before, v_url, v_before.attempt - v_revived::integer);
-    end if;
-  end loop;
-
-  -- write
-  update public.tasks t
-  set status = 'Complete', output_location = complete_task.output_location, thumbnail_url = complete_task.thumbnail_url,
-      metadata = t.metadata || coalesce(complete_task.metadata, '{}'), error_message = null, completed_at = clock_timestamp(), updated_at = clock_timestamp()
-  where t.id = v_before.id
-  returning t.* into v_task;
-  perform darkroom.end_attempt(v_before, 'complete');
-  perform darkroom.release_dependents(v_task.id);
+  perform darkroom.end_attempt(v_task, 'complete');
+  if exists (select from darkroom.task_deps d where d.dep_id = v_task.id) then
+    perform darkroom.release_dependents(v_task.id);
+  end if;
   if v_task.orchestrator_task_id is not null then
     perform darkroom.finish_orchestrator(v_task);
   end if;
@@ -3557,36 +4439,116 @@ grant execute on function public.complete_task to worker, service_role;
 -- Completes several tasks of one worker; one that is refused does not touch the others. Returns a row per task, in the order
 -- given, with its status then, or the code and message of the refusal. Owners are locked in the order of their ids.
 -- Raises TD003 for more than 1,000 at once. Writes what complete_task writes.
+--
+-- What the fence lets through is completed together, which costs a fraction of one by one; the rest, and all for callers with a token, by complete_task.
 create or replace function public.complete_tasks(worker_id text, completions public.completion[])
 returns setof public.completion_result
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
+-- Planned once, for any size of the tables: a plan made when they were empty must not be a scan.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
 as $$
 #variable_conflict use_column
 declare
+  v_owner uuid;
+  v_task public.tasks;
   v_one record;
-  v_done public.tasks;
-  v_results public.completion_result[];
+  v_done public.tasks[];
+  v_done_places bigint[];
+  v_rest_places bigint[] := array[]::bigint[];
+  v_rest public.completion_result[] := array[]::public.completion_result[];
 begin
   if cardinality(completions) > 1000 then
     raise exception 'Invalid params' using errcode = 'TD003', detail = 'Up to 1000 tasks can be completed at once.';
   end if;
-  v_results := array_fill(null::public.completion_result, array[coalesce(cardinality(completions), 0)]);
+
+  if complete_tasks.worker_id is not null and darkroom.caller_token() is null then
+    -- lock
+    for v_owner in
+      select distinct t.owner_id from unnest(completions) c join public.tasks t on t.id = c.task_id
+      where t.owner_id = coalesce(darkroom.caller_owner(), t.owner_id)
+      order by t.owner_id
+    loop
+      perform darkroom.lock_owner(v_owner);
+    end loop;
+
+    -- write, what the fence lets through
+    begin
+      with wanted as (
+        select distinct on (c.task_id) c.* from unnest(completions) with ordinality as c (task_id, attempt, output_location, metadata, thumbnail_url, place)
+        where btrim(c.output_location) <> '' and jsonb_typeof(coalesce(c.metadata, '{}')) = 'object' and octet_length(coalesce(c.metadata, '{}')::text) <= 65536
+        order by c.task_id, c.place
+      ), done as (
+        update public.tasks t
+        set status = 'Complete', output_location = w.output_location, thumbnail_url = w.thumbnail_url,
+            metadata = t.metadata || coalesce(w.metadata, '{}'), error_message = null, completed_at = clock_timestamp(), updated_at = clock_timestamp()
+        from wanted w
+        where t.id = w.task_id and t.status = 'In Progress' and t.worker_id = complete_tasks.worker_id and t.attempt = coalesce(w.attempt, t.attempt)
+          and t.owner_id = coalesce(darkroom.caller_owner(), t.owner_id)
+        returning w.place, t as task
+      ), attempts as (
+        insert into public.task_attempts (owner_id, task_id, attempt, worker_id, claimed_at, outcome)
+        select (d.task).owner_id, (d.task).id, (d.task).attempt, (d.task).worker_id, (d.task).claimed_at, 'complete' from done d
+      ), accounts as (
+        select o.owner_id, a.seq, a.balance_after, a.held_after
+        from (select distinct (d.task).owner_id from done d where (d.task).cost > 0) o
+        cross join lateral (select l.* from public.credit_ledger l where l.owner_id = o.owner_id order by l.seq desc limit 1) a
+      ), settles as (
+        insert into public.credit_ledger (owner_id, seq, kind, amount, balance_after, held_after, task_id, attempt)
+        select (d.task).owner_id, a.seq + row_number() over w, 'settle', (d.task).cost,
+          a.balance_after - sum((d.task).cost) over w, a.held_after - sum((d.task).cost) over w, (d.task).id, (d.task).attempt
+        from done d join accounts a on a.owner_id = (d.task).owner_id
+        where (d.task).cost > 0
+        window w as (partition by (d.task).owner_id order by d.place)
+      )
+      select array_agg(d.task), array_agg(d.place) into v_done, v_done_places from done d;
+    exception when integrity_constraint_violation or data_exception or raise_exception then
+      v_done := null;  -- one of them is at fault: each on its own
+      v_done_places := null;
+    end;
+
+    for v_task in
+      select d.* from unnest(v_done) d
+      where d.orchestrator_task_id is not null or exists (select from darkroom.task_deps o where o.dep_id = d.id)
+      order by d.owner_id, d.created_at, d.job_no
+    loop
+      perform darkroom.release_dependents(v_task.id);
+      if v_task.orchestrator_task_id is not null then
+        perform darkroom.finish_orchestrator(v_task);
+      end if;
+    end loop;
+  end if;
+
+  -- the rest: repeats, refusals
   for v_one in
-    select c.*, t.owner_id from unnest(completions) with ordinality
-      as c (task_id, attempt, output_location, metadata, thumbnail_url, place)
+    select c.* from unnest(completions) with ordinality as c (task_id, attempt, output_location, metadata, thumbnail_url, place)
     left join public.tasks t on t.id = c.task_id
+    where c.place <> all (coalesce(v_done_places, '{}'))
     order by t.owner_id, c.place
   loop
+    v_rest_places := v_rest_places || v_one.place;
     begin
-      v_done := public.complete_task(v_one.task_id, v_one.output_location, complete_tasks.worker_id, v_one.attempt, v_one.metadata,
+      v_task := public.complete_task(v_one.task_id, v_one.output_location, complete_tasks.worker_id, v_one.attempt, v_one.metadata,
                                      v_one.thumbnail_url);
-      v_results[v_one.place] := row(v_one.task_id, v_done.status, null, null)::public.completion_result;
+      v_rest := v_rest || row(v_one.task_id, v_task.status, null, null)::public.completion_result;
     exception when sqlstate 'TD003' or sqlstate 'TD006' or sqlstate 'TD021' or sqlstate 'TD031' or sqlstate 'TD032' then
-      v_results[v_one.place] := row(v_one.task_id, null, sqlstate, sqlerrm)::public.completion_result;
+      v_rest := v_rest || row(v_one.task_id, null, sqlstate, sqlerrm)::public.completion_result;
     end;
   end loop;
-  return query select r.task_id, r.status, r.error_code, r.error_message from unnest(v_results) with ordinality as r (task_id, status, error_code, error_message, place) order by r.place;
+
+  return query
+  select a.task_id, a.status, a.error_code, a.error_message
+  from (
+    select d.id as task_id, d.status, null::text as error_code, null::text as error_message, p.place
+    from unnest(v_done) with ordinality d join unnest(v_done_places) with ordinality as p (place, nth) on p.nth = d.ordinality
+    union all
+    select r.task_id, r.status, r.error_code, r.error_message, r.place
+    from unnest(v_rest, v_rest_places) as r (task_id, status, error_code, error_message, place)
+  ) a
+  order by a.place;
 end
 $$;
 comment on function public.complete_tasks is 'Completes several tasks of one worker, each on its own.';
@@ -3679,8 +4641,8 @@ begin
   begin
     v_generation := darkroom.insert_generation(new, v_type.result_type);
     if v_shot is not null then
-      insert into public.shot_generations (shot_id, generation_id, position)
-      select v_shot, v_generation, null
+      insert into public.shot_generations (owner_id, project_id, shot_id, generation_id, position)
+      select new.owner_id, new.project_id, v_shot, v_generation, null
       where not exists (select from public.shot_generations sg where sg.shot_id = v_shot and sg.generation_id = v_generation);
     end if;
     new.generation_created := true;
@@ -4086,6 +5048,46 @@ $$;
 comment on function public.expand_travel_orchestrator is 'Makes the segments and the stitch of a claimed travel_orchestrator.';
 revoke all on function public.expand_travel_orchestrator from public;
 grant execute on function public.expand_travel_orchestrator to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/explain_task.sql
+-- Why a task is not running, or how it is: in reasons, [{"code", "message", "detail"}], the most important first. The codes stand in sql/README.md; match them, messages
+-- are for people and may change. Empty when a Queued task waits for nothing: it goes to the next claim.
+--
+-- runnable: a claim may hand it out when its turn comes. It is Queued and filed, what it waits for is Complete, and its owner can pay it now.
+-- queue_position: of a runnable task, its turn with the worker that comes to it first: 1 is what that worker's next claim gives. Tasks that their owners cannot pay
+-- do not count. Counted up to 1000; 1001 says: more than 1000 come before it (behind_others, more).
+-- expected_start: an estimate, see darkroom.expected_wait: now where a slot is free for it, else by how long tasks of these types took lately; of a retry the end of
+-- its pause. Null when it is not known: no worker is alive, nothing like it has run yet, something else than its turn keeps it, too many are before it.
+--
+-- It is asked what a claim asks at this moment, in one snapshot; claims that are under way count as not yet made. Reads only; bounded, however long the queue is.
+-- Raises TD021 (no such task of the caller's), TD040.
+create or replace function public.explain_task(task_id uuid)
+returns public.task_explanation
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+-- Planned for any size of the tables, as the claim.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  v_task public.tasks := public.get_task(explain_task.task_id);
+begin
+  if v_task.status = 'Queued' then
+    return darkroom.explain_queued(v_task);
+  end if;
+  return (v_task.id, v_task.status, false,
+          case v_task.status when 'In Progress' then darkroom.explain_running(v_task) else darkroom.explain_ended(v_task) end,
+          null, null)::public.task_explanation;
+end
+$$;
+comment on function public.explain_task is 'Why a task is not running, its place in the queue, and when it may start.';
+revoke all on function public.explain_task from public;
+grant execute on function public.explain_task to authenticated, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -4562,6 +5564,57 @@ grant execute on function public.list_generations to authenticated, service_role
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/list_workers.sql
+-- The workers that may run the caller's tasks, those that are alive first, at most 200: everybody's and their own; the service sees all. Who was silent for a day is
+-- left out.
+--
+-- alive: heard from within half of its lease_timeout, or the whole of it where it sends no heartbeats. task_types: all that it takes, as the claim reads it.
+-- running: [{"task_id", "task_type", "attempt", "claimed_at"}], the caller's own tasks alone, oldest first; not orchestrators, which hold no slot while their tree runs.
+-- info: of one's own workers what they say of themselves. Of everybody's: slots, busy, and of each engine name, kind, device, memory, models, types, slots and
+-- state. Not why an engine is down, nor what else a worker says: it may name hosts, files, other users' work.
+--
+-- For pages that ask every few seconds: it costs what there are workers and running tasks. Raises TD040.
+create or replace function public.list_workers()
+returns setof public.worker_status
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  c_most constant integer := 200;
+  c_public constant text[] := array['name', 'kind', 'device', 'memory_bytes', 'models', 'task_types', 'slots', 'busy', 'state', 'since'];
+  v_caller uuid := darkroom.caller_owner();
+begin
+  return query
+  with seen as materialized (
+    select w.id, darkroom.worker_alive(w, s.seen) and not exists (
+             select from darkroom.access_tokens k where k.id = w.token_id and (k.revoked_at is not null or k.expires_at <= clock_timestamp())) as alive
+    from public.workers w cross join lateral darkroom.worker_seen(w) s (seen)
+    where (v_caller is null or w.owner_id is null or w.owner_id = v_caller) and s.seen > clock_timestamp() - interval '1 day'
+    order by alive desc, s.seen desc, w.id
+    limit c_most
+  )
+  select w.id, s.alive, w.last_heartbeat,
+    array(select v.task_type from darkroom.worker_types v where v.worker_id = w.id and v.task_type is not null order by v.task_type), w.capabilities,
+    case when v_caller is null or w.owner_id is not null then w.info
+         else jsonb_strip_nulls(jsonb_build_object('slots', w.info -> 'slots', 'busy', w.info -> 'busy', 'engines', (
+           select jsonb_agg((select jsonb_object_agg(f.key, f.value) from jsonb_each(case when jsonb_typeof(e.engine) = 'object' then e.engine end) f
+                             where f.key = any (c_public)) order by e.place)
+           from jsonb_array_elements(case when jsonb_typeof(w.info -> 'engines') = 'array' then w.info -> 'engines' end) with ordinality e (engine, place)))) end,
+    coalesce((select jsonb_agg(jsonb_build_object('task_id', t.id, 'task_type', t.task_type, 'attempt', t.attempt, 'claimed_at', t.claimed_at)
+                               order by t.claimed_at, t.job_no)
+              from darkroom.held_tasks(w) t where v_caller is null or t.owner_id = v_caller), '[]')
+  from seen s join public.workers w on w.id = s.id
+  order by s.alive desc, w.id;
+end
+$$;
+comment on function public.list_workers is 'The workers that may run the caller''s tasks, and what they run of them.';
+revoke all on function public.list_workers from public;
+grant execute on function public.list_workers to authenticated, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/mark_erasure_swept.sql
 -- Notes that the files of an erased user were deleted just now, and returns the erasure. Raises TD025 (the user is not among the erased), TD041 (a
 -- worker with a token). Workers and the service may call it.
@@ -4589,7 +5642,8 @@ grant execute on function public.mark_erasure_swept to worker, service_role;
 -- +goose StatementBegin
 -- sql/orphaned_outputs.sql
 -- Which of these folders in storage, "{owner}/tasks/{task}/{attempt}", hold what nobody will ever see: files of an attempt that is over
--- and whose files no row names. The array holds some of those given, each once; null elements, and what is no such folder, are passed over.
+-- and whose files no row names. With "/previews" at its end, a folder holds pictures of what is unfinished: those of an attempt that is over are
+-- orphans whoever names them. The array holds some of those given, each once; null elements, and what is no such folder, are passed over.
 --
 -- In doubt a folder is not among them: its task is unknown here or another owner's, its attempt is the task's last and the task may still
 -- complete, or is one that this database has not given out; or any task or generation names it anywhere, in locations, params or metadata.
@@ -4603,20 +5657,22 @@ as $$
 declare
   c_uuid constant text := '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}';
   v_over text[];
+  v_previews text[];
 begin
   perform darkroom.refuse_tokens();
   with given as materialized (
     select distinct f.folder, split_part(f.folder, '/', 1)::uuid as owner_id, split_part(f.folder, '/', 3)::uuid as task_id,
-      split_part(f.folder, '/', 4)::integer as attempt
+      split_part(f.folder, '/', 4)::integer as attempt, f.folder like '%/previews' as previews
     from unnest(orphaned_outputs.folders) as f (folder)
-    where f.folder ~ ('^' || c_uuid || '/tasks/' || c_uuid || '/[1-9][0-9]{0,8}$')
+    where f.folder ~ ('^' || c_uuid || '/tasks/' || c_uuid || '/[1-9][0-9]{0,8}(/previews)?$')
   )
-  select array_agg(g.folder order by g.folder) into v_over
+  select array_agg(g.folder) filter (where not g.previews and strpos(t::text, g.folder) = 0),
+    coalesce(array_agg(g.folder order by g.folder) filter (where g.previews), '{}')
+  into v_over, v_previews
   from given g join public.tasks t on t.id = g.task_id and t.owner_id = g.owner_id
-  where (g.attempt < t.attempt or g.attempt = t.attempt and t.status in ('Complete', 'Failed', 'Cancelled'))
-    and strpos(t::text, g.folder) = 0;
+  where g.attempt < t.attempt or g.attempt = t.attempt and t.status in ('Complete', 'Failed', 'Cancelled');
   if v_over is null then
-    return array[]::text[];
+    return v_previews;
   end if;
 
   return (
@@ -4629,8 +5685,8 @@ begin
       from texts x cross join lateral regexp_matches(x.said, '(' || c_uuid || '/tasks/' || c_uuid || '/[0-9]+)', 'g') as m (folder)
       where strpos(x.said, '/tasks/') > 0
     )
-    select coalesce(array_agg(o.folder order by o.folder), '{}') from unnest(v_over) as o (folder)
-    where not exists (select from named n where n.folder = o.folder)
+    select coalesce(array_agg(o.folder order by o.folder), '{}') from unnest(v_over || v_previews) as o (folder)
+    where o.folder = any (v_previews) or not exists (select from named n where n.folder = o.folder)
   );
 end
 $$;
@@ -4824,7 +5880,8 @@ grant execute on function public.repair_generations to service_role;
 
 -- +goose StatementBegin
 -- sql/report_progress.sql
--- Writes how far the running attempt is: {"percent", "value", "max", "phase"}, shown in the task and the event log.
+-- Writes how far the running attempt is: {"percent", "value", "max", "phase", "preview"?}, shown in the task and the event log. preview is the
+-- address of a small picture of the unfinished result, and is taken away when the attempt ends (forget_preview).
 -- Fenced in the statement that writes. Raises TD003 (no object, or over 4 kB), TD021, TD031 (lease lost), TD032 (ended).
 create or replace function public.report_progress(task_id uuid, worker_id text, attempt integer, progress jsonb)
 returns void
@@ -4905,6 +5962,43 @@ $$;
 comment on function public.requeue_expired_tasks is 'Queues again what is held by workers that have fallen silent.';
 revoke all on function public.requeue_expired_tasks from public;
 grant execute on function public.requeue_expired_tasks to worker, service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/retry_task.sql
+-- Makes a Failed or Cancelled task again: a new one with the same tool, type, params and dependencies, checked and priced as create_task does it now. Returns it;
+-- the old one stays as it is. With an idempotency_key a repeat returns the task that is there.
+-- Raises TD021 (no such task of the caller's), TD033 (it has not failed, it belongs to a travel's tree, or what it waits for ended badly), TD040, and what
+-- create_task raises: TD001-TD004, TD010, TD030 and, at commit, TD011. Writes what create_task writes.
+create or replace function public.retry_task(task_id uuid, idempotency_key text default null)
+returns public.tasks
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_task public.tasks := public.get_task(retry_task.task_id);
+  v_dead uuid;
+begin
+  if v_task.status not in ('Failed', 'Cancelled') then
+    raise exception 'Nothing to retry' using errcode = 'TD033', detail = format('Task %s is %s.', v_task.id, v_task.status),
+      hint = 'Only a Failed or Cancelled task can be made again.';
+  elsif v_task.orchestrator_task_id is not null then
+    raise exception 'Nothing to retry' using errcode = 'TD033', detail = format('Task %s belongs to the tree of task %s.', v_task.id, v_task.orchestrator_task_id),
+      hint = 'Retry that one: it makes the tree anew.';
+  end if;
+  select t.id into v_dead from public.tasks t where t.id = any (v_task.dependant_on) and t.status in ('Failed', 'Cancelled') limit 1;
+  if found then
+    raise exception 'Nothing to retry' using errcode = 'TD033', detail = format('It waits for task %s, which will not be complete.', v_dead),
+      hint = 'Retry that one, and create this one anew to wait for the new one.';
+  end if;
+  return public.create_task(v_task.project_id, tool_id => v_task.tool_id, task_type => v_task.task_type, params => v_task.params,
+    dependant_on => v_task.dependant_on, idempotency_key => retry_task.idempotency_key);
+end
+$$;
+comment on function public.retry_task is 'Makes a Failed or Cancelled task again, as a new one.';
+revoke all on function public.retry_task from public;
+grant execute on function public.retry_task to authenticated, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -5292,6 +6386,18 @@ grant execute on function public.update_worker_model to worker, service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/worker_types.sql
+-- Which types of task each worker may claim: those of its routes, or of them the ones that it named. A worker that may claim none has one row without type.
+-- The claim and what explains it read this one.
+create or replace view darkroom.worker_types with (security_invoker = true) as
+select w.id as worker_id, w.owner_id, ty.name as task_type
+from public.workers w left join public.task_types ty
+  on (ty.route = 'any' or ty.route = any (w.capabilities)) and (w.task_types is null or ty.name = any (w.task_types));
+comment on view darkroom.worker_types is 'Which types of task each worker may claim.';
+grant select on darkroom.worker_types to service_role;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/invariant_violations.sql
 -- Every row is a fault; empty when healthy. The rules are those of sql/README.md, by number. Reads everything: for tests, audits and
 -- alarms on small or copied databases, not for each minute of a large one.
@@ -5430,6 +6536,10 @@ drop view public.invariant_violations;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop view darkroom.worker_types;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function public.update_worker_model(text,text);
 -- +goose StatementEnd
 
@@ -5459,6 +6569,10 @@ drop function public.set_queue_limit(integer,uuid);
 
 -- +goose StatementBegin
 drop function public.revoke_access_token(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.retry_task(uuid,text);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -5495,6 +6609,10 @@ drop function public.orphaned_outputs(text[]);
 
 -- +goose StatementBegin
 drop function public.mark_erasure_swept(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.list_workers();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -5555,6 +6673,10 @@ drop function public.func_worker_heartbeat_with_logs(text,numeric,numeric,jsonb,
 
 -- +goose StatementBegin
 drop function public.fail_task(uuid,text,text,integer,boolean,interval);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function public.explain_task(uuid);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -5646,6 +6768,18 @@ drop function public.admit_due_tasks(integer);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.worker_seen(public.workers);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.worker_alive(public.workers,timestamp with time zone);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.wanted_types(text,text,text[]);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.unpark_lanes(uuid,numeric);
 -- +goose StatementEnd
 
@@ -5654,7 +6788,15 @@ drop function darkroom.tasks_of_worker();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.tasks_before(public.tasks,text[],boolean);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.sign_in_account(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.set_aside(darkroom.task_ready);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -5714,6 +6856,14 @@ drop function darkroom.refill_lane(uuid,text,numeric,timestamp with time zone,bi
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.reason(text,text,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.queue_place(public.tasks);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.purge();
 -- +goose StatementEnd
 
@@ -5750,6 +6900,10 @@ drop function darkroom.log_row_change();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.log_ledger_entry();
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.log_generation_error(public.tasks,text,text,text);
 -- +goose StatementEnd
 
@@ -5774,11 +6928,23 @@ drop function darkroom.insert_generation(public.tasks,text);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.in_words(timestamp with time zone);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.holds_task(public.tasks,boolean);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.held_tasks(public.workers);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.has_live_children(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.forget_preview();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -5814,6 +6980,22 @@ drop function darkroom.file_new_task();
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+drop function darkroom.explain_running(public.tasks);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.explain_queued(public.tasks);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.explain_ended(public.tasks);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.expected_wait(public.tasks,darkroom.able_worker[],jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 drop function darkroom.ensure_user(uuid);
 -- +goose StatementEnd
 
@@ -5827,6 +7009,10 @@ drop function darkroom.drop_from_queue(public.tasks);
 
 -- +goose StatementBegin
 drop function darkroom.close_tasks(uuid,uuid,text,text,text);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.claim_one(text,uuid,text[]);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -5871,6 +7057,10 @@ drop function darkroom.append_ledger(uuid,text,numeric,uuid,integer,text,text);
 
 -- +goose StatementBegin
 drop function darkroom.account(uuid);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.able_workers(public.tasks);
 -- +goose StatementEnd
 
 -- +goose StatementBegin

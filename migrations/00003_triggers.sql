@@ -1,9 +1,11 @@
 -- +goose Up
 -- The triggers. Their functions stand in sql/.
 
--- A new task is checked before it is stored, and filed in the queue when its transaction commits.
+-- A new task is checked before it is stored, and filed in the queue when its transaction commits. One that does not run shows no preview.
 create trigger prepare_task before insert on public.tasks
   for each row execute function darkroom.prepare_task();
+create trigger forget_preview before update on public.tasks
+  for each row when (new.status <> 'In Progress' and new.progress -> 'preview' is not null) execute function darkroom.forget_preview();
 create constraint trigger file_new_task after insert on public.tasks deferrable initially deferred
   for each row execute function darkroom.file_new_task();
 
@@ -19,12 +21,14 @@ create trigger fill_project before insert on public.projects
 create trigger remember_deleted_generation after delete on public.generations
   for each row execute function darkroom.remember_deleted_generation();
 create trigger fill_generation before insert on public.generations
-  for each row execute function darkroom.fill_generation();
+  for each row when (new.owner_id is null) execute function darkroom.fill_generation();
 create trigger refuse_move before update on public.shots
   for each row when (old.id <> new.id or old.project_id <> new.project_id) execute function darkroom.refuse_move();
 create trigger refuse_move before update on public.shot_generations
   for each row when (old.id <> new.id) execute function darkroom.refuse_move();
-create trigger fill_shot_generation before insert or update on public.shot_generations
+create trigger fill_shot_generation before insert on public.shot_generations
+  for each row when (new.owner_id is null or new.project_id is null) execute function darkroom.fill_shot_generation();
+create trigger keep_shot_generation before update on public.shot_generations
   for each row execute function darkroom.fill_shot_generation();
 
 create trigger log_projects after insert or update or delete on public.projects
@@ -36,7 +40,7 @@ create trigger log_generations after insert or update or delete on public.genera
 create trigger log_shot_generations after insert or update or delete on public.shot_generations
   for each row execute function darkroom.log_row_change('shot_generations');
 create trigger log_credits after insert on public.credit_ledger
-  for each row execute function darkroom.log_row_change('credit_ledger');
+  for each row execute function darkroom.log_ledger_entry();
 
 -- Who changed what only the service may change.
 create trigger audit after insert or update or delete on public.users
@@ -78,9 +82,11 @@ drop trigger log_shots on public.shots;
 drop trigger log_credits on public.credit_ledger;
 drop trigger log_shot_generations on public.shot_generations;
 drop trigger log_generations on public.generations;
+drop trigger keep_shot_generation on public.shot_generations;
 drop trigger fill_shot_generation on public.shot_generations;
 drop trigger fill_generation on public.generations;
 drop trigger broadcast_task_status_update on public.tasks;
 drop trigger create_generation_on_task_complete on public.tasks;
+drop trigger forget_preview on public.tasks;
 drop trigger file_new_task on public.tasks;
 drop trigger prepare_task on public.tasks;

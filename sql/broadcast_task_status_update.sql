@@ -14,7 +14,7 @@ begin
     v_row := new;
   end if;
   insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
-  values ((select s.last_value from darkroom.event_slot s), v_row.owner_id, v_row.project_id, 'tasks', tg_op, v_row.id,
+  values (coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), v_row.owner_id, v_row.project_id, 'tasks', tg_op, v_row.id,
     case tg_op
       when 'UPDATE' then jsonb_build_object(
         'status', new.status, 'worker_id', new.worker_id, 'attempt', new.attempt, 'failed_attempts', new.failed_attempts,
@@ -23,7 +23,7 @@ begin
         'generation_created', new.generation_created, 'updated_at', new.updated_at, 'completed_at', new.completed_at)
       else to_jsonb(v_row)
     end);
-  if (select b.last_value from darkroom.event_bell b) = 2 then
+  if pg_sequence_last_value('darkroom.event_bell') = 2 then
     perform darkroom.ring_event_bell();
   end if;
   return null;

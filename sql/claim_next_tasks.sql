@@ -27,10 +27,11 @@ as $$
 declare
   v_owner_only uuid := darkroom.caller_owner();
   v_worker text := darkroom.caller_worker(claim_next_tasks.worker_id);
-  -- While a lane has a backlog, its window holds 8 rows or more (refill_lane): so the oldest 8 tasks stand in ready, and rounds of
-  -- that many keep a batch in exact order.
-  c_round constant integer := 8;
+  -- While a lane has a backlog, its window holds 8 rows or more (refill_lane): a round that ends with the eighth of a lane is in exact order.
+  c_lane constant integer := 8;
+  c_round constant integer := 100;
   v_types text[];
+  v_one public.tasks;
   v_want integer;
   v_total integer := 0;
   v_mark timestamptz;
@@ -45,22 +46,16 @@ declare
   v_lane darkroom.task_ready;
 begin
   -- guard
-  if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception 'Wrong transaction isolation' using errcode = 'TD050',
-      detail = format('This transaction is %s; a claim needs read committed.', current_setting('transaction_isolation')),
-      hint = 'Call it in a transaction of its own, with the default isolation.';
-  end if;
   if max_tasks is null or max_tasks not between 1 and 1000 then
     raise exception 'Invalid params' using errcode = 'TD003', detail = 'max_tasks must be 1 to 1000.';
   end if;
-  select array_agg(ty.name order by ty.name) into v_types
-  from public.workers w left join public.task_types ty
-    on (ty.route = 'any' or ty.route = any (w.capabilities)) and (w.task_types is null or ty.name = any (w.task_types))
-      and (claim_next_tasks.task_types is null or ty.name = any (claim_next_tasks.task_types))
-  where w.id = v_worker;
-  if v_types is null then
-    raise exception 'Unknown worker' using errcode = 'TD022',
-      detail = format('No worker "%s" is registered.', left(claim_next_tasks.worker_id, 200)), hint = 'Call register_worker first.';
+  v_types := darkroom.wanted_types(v_worker, claim_next_tasks.worker_id, claim_next_tasks.task_types);
+  if max_tasks = 1 then
+    v_one := darkroom.claim_one(v_worker, v_owner_only, v_types);
+    if v_one.id is not null then
+      return next v_one;
+    end if;
+    return;
   end if;
 
   loop
@@ -97,6 +92,15 @@ begin
           from (select f as r from unnest(v_picked || v_found) f order by f.created_at, f.job_no limit v_want) m;
         end if;
       end loop;
+    end if;
+
+    if cardinality(v_picked) > c_lane then
+      select array_agg(c.r order by c.place) into v_picked
+      from (select n.r, n.place, max(n.nth) over (order by n.place rows between unbounded preceding and 1 preceding) as before
+            from (select p as r, row_number() over (order by p.created_at, p.job_no) as place,
+                    row_number() over (partition by p.owner_id, p.task_type, p.cost order by p.created_at, p.job_no) as nth
+                  from unnest(v_picked) p) n) c
+      where coalesce(c.before, 0) < c_lane;
     end if;
 
     if cardinality(v_picked) = 0 then

@@ -25,8 +25,8 @@ begin
   begin
     v_generation := darkroom.insert_generation(new, v_type.result_type);
     if v_shot is not null then
-      insert into public.shot_generations (shot_id, generation_id, position)
-      select v_shot, v_generation, null
+      insert into public.shot_generations (owner_id, project_id, shot_id, generation_id, position)
+      select new.owner_id, new.project_id, v_shot, v_generation, null
       where not exists (select from public.shot_generations sg where sg.shot_id = v_shot and sg.generation_id = v_generation);
     end if;
     new.generation_created := true;

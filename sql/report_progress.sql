@@ -1,4 +1,5 @@
--- Writes how far the running attempt is: {"percent", "value", "max", "phase"}, shown in the task and the event log.
+-- Writes how far the running attempt is: {"percent", "value", "max", "phase", "preview"?}, shown in the task and the event log. preview is the
+-- address of a small picture of the unfinished result, and is taken away when the attempt ends (forget_preview).
 -- Fenced in the statement that writes. Raises TD003 (no object, or over 4 kB), TD021, TD031 (lease lost), TD032 (ended).
 create or replace function public.report_progress(task_id uuid, worker_id text, attempt integer, progress jsonb)
 returns void

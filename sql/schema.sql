@@ -6,6 +6,23 @@ create schema darkroom;
 grant usage on schema darkroom to service_role, worker;
 create schema public;
 grant usage on schema public to public;
+create type darkroom.able_worker as (
+  id text,
+  own boolean,
+  seen timestamp with time zone,
+  alive boolean,
+  usable boolean,
+  engine jsonb,
+  slots integer,
+  running integer,
+  task_types text[]
+);
+create type darkroom.tasks_before as (
+  total bigint,
+  own bigint,
+  more boolean,
+  by_type jsonb
+);
 create type public.access_token as (
   id uuid,
   owner_id uuid,
@@ -87,6 +104,23 @@ create type public.sweep_report as (
   checked integer,
   repaired integer,
   admitted integer
+);
+create type public.task_explanation as (
+  task_id uuid,
+  status text,
+  runnable boolean,
+  reasons jsonb,
+  queue_position bigint,
+  expected_start timestamp with time zone
+);
+create type public.worker_status as (
+  id text,
+  alive boolean,
+  last_heartbeat timestamp with time zone,
+  task_types text[],
+  capabilities text[],
+  info jsonb,
+  running jsonb
 );
 create sequence darkroom.event_bell as bigint increment 1 minvalue 1 maxvalue 2 start 1 cache 1;
 create sequence darkroom.event_slot as bigint increment 1 minvalue 0 maxvalue 7 start 0 cache 1;
@@ -321,7 +355,7 @@ create table darkroom.task_events (
 ) partition by LIST (slot);
 CREATE INDEX task_events_by_owner ON ONLY darkroom.task_events USING btree (owner_id, id);
 comment on table darkroom.task_events is 'Every change of tasks, generations, shots, shot_generations, projects and credits, written in the transaction that makes it.';
-comment on column darkroom.task_events.data is 'INSERT: the row. UPDATE: the columns that can change. DELETE: the row as it was.';
+comment on column darkroom.task_events.data is 'INSERT: the row, of credit_ledger nothing. UPDATE: the columns that can change. DELETE: the row as it was.';
 comment on column darkroom.task_events.slot is 'The partition: what the sequence event_slot says.';
 grant select on darkroom.task_events to service_role;
 create table darkroom.task_events_0 (
@@ -497,6 +531,7 @@ comment on column darkroom.uploads.bytes is 'What is stored; null: nothing yet.'
 comment on column darkroom.uploads.cache_control is 'As the header has it; null: the gateway''s own.';
 comment on column darkroom.uploads.owner_id is 'The user whose id is the first part of the key; null where it is no id.';
 grant select on darkroom.uploads to service_role;
+grant select on darkroom.worker_types to service_role;
 create table public.credit_ledger (
   owner_id uuid not null,
   seq bigint not null,
@@ -519,7 +554,7 @@ CREATE UNIQUE INDEX one_grant_per_key ON public.credit_ledger USING btree (owner
 CREATE UNIQUE INDEX one_release_per_attempt ON public.credit_ledger USING btree (task_id, attempt) WHERE (kind = 'release'::text);
 CREATE UNIQUE INDEX one_settle_per_task ON public.credit_ledger USING btree (task_id) WHERE (kind = 'settle'::text);
 CREATE TRIGGER audit AFTER INSERT ON public.credit_ledger FOR EACH ROW WHEN ((new.kind = 'grant'::text)) EXECUTE FUNCTION darkroom.audit_change('credit_ledger', 'owner_id', 'seq', 'amount');
-CREATE TRIGGER log_credits AFTER INSERT ON public.credit_ledger FOR EACH ROW EXECUTE FUNCTION darkroom.log_row_change('credit_ledger');
+CREATE TRIGGER log_credits AFTER INSERT ON public.credit_ledger FOR EACH ROW EXECUTE FUNCTION darkroom.log_ledger_entry();
 alter table public.credit_ledger enable row level security, force row level security;
 create policy internal on public.credit_ledger as permissive for all to current_user using true with check true;
 create policy own on public.credit_ledger as permissive for select to authenticated using (owner_id = ( SELECT auth.uid() AS uid));
@@ -561,7 +596,7 @@ create table public.generations (
 );
 CREATE INDEX generations_by_project ON public.generations USING btree (project_id, created_at DESC);
 CREATE INDEX generations_by_task ON public.generations USING gin (tasks jsonb_path_ops);
-CREATE TRIGGER fill_generation BEFORE INSERT ON public.generations FOR EACH ROW EXECUTE FUNCTION darkroom.fill_generation();
+CREATE TRIGGER fill_generation BEFORE INSERT ON public.generations FOR EACH ROW WHEN ((new.owner_id IS NULL)) EXECUTE FUNCTION darkroom.fill_generation();
 CREATE TRIGGER log_generations AFTER INSERT OR DELETE OR UPDATE ON public.generations FOR EACH ROW EXECUTE FUNCTION darkroom.log_row_change('generations');
 CREATE TRIGGER remember_deleted_generation AFTER DELETE ON public.generations FOR EACH ROW EXECUTE FUNCTION darkroom.remember_deleted_generation();
 alter table public.generations enable row level security, force row level security;
@@ -631,7 +666,8 @@ create table public.shot_generations (
 );
 CREATE INDEX shot_generations_by_generation ON public.shot_generations USING btree (generation_id);
 CREATE INDEX shot_generations_by_shot ON public.shot_generations USING btree (shot_id, "position");
-CREATE TRIGGER fill_shot_generation BEFORE INSERT OR UPDATE ON public.shot_generations FOR EACH ROW EXECUTE FUNCTION darkroom.fill_shot_generation();
+CREATE TRIGGER fill_shot_generation BEFORE INSERT ON public.shot_generations FOR EACH ROW WHEN (((new.owner_id IS NULL) OR (new.project_id IS NULL))) EXECUTE FUNCTION darkroom.fill_shot_generation();
+CREATE TRIGGER keep_shot_generation BEFORE UPDATE ON public.shot_generations FOR EACH ROW EXECUTE FUNCTION darkroom.fill_shot_generation();
 CREATE TRIGGER log_shot_generations AFTER INSERT OR DELETE OR UPDATE ON public.shot_generations FOR EACH ROW EXECUTE FUNCTION darkroom.log_row_change('shot_generations');
 CREATE TRIGGER refuse_move BEFORE UPDATE ON public.shot_generations FOR EACH ROW WHEN ((old.id <> new.id)) EXECUTE FUNCTION darkroom.refuse_move();
 alter table public.shot_generations enable row level security, force row level security;
@@ -786,6 +822,7 @@ CREATE INDEX tasks_without_generation ON public.tasks USING btree (task_type, co
 CREATE TRIGGER broadcast_task_status_update AFTER INSERT OR DELETE OR UPDATE ON public.tasks FOR EACH ROW EXECUTE FUNCTION public.broadcast_task_status_update();
 CREATE TRIGGER create_generation_on_task_complete BEFORE UPDATE ON public.tasks FOR EACH ROW WHEN (((new.status = 'Complete'::text) AND (NOT new.generation_created))) EXECUTE FUNCTION public.create_generation_on_task_complete();
 CREATE CONSTRAINT TRIGGER file_new_task AFTER INSERT ON public.tasks DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION darkroom.file_new_task();
+CREATE TRIGGER forget_preview BEFORE UPDATE ON public.tasks FOR EACH ROW WHEN (((new.status <> 'In Progress'::text) AND ((new.progress -> 'preview'::text) IS NOT NULL))) EXECUTE FUNCTION darkroom.forget_preview();
 CREATE TRIGGER prepare_task BEFORE INSERT ON public.tasks FOR EACH ROW EXECUTE FUNCTION darkroom.prepare_task();
 alter table public.tasks enable row level security, force row level security;
 create policy held on public.tasks as permissive for select to worker using (id = ANY (ARRAY( SELECT unnest(darkroom.tasks_of_worker()) AS unnest)));
@@ -801,7 +838,7 @@ comment on column public.tasks.failed_attempts is 'Attempts that failed or were 
 comment on column public.tasks.job_no is 'Order of creation; breaks ties of created_at. workerd gives it to River negated.';
 comment on column public.tasks.orchestrator_task_id is 'The travel_orchestrator whose tree this task belongs to; its cost covers the tree.';
 comment on column public.tasks.owner_id is 'Owner of the project, copied here: every lock and ledger entry of a task is by owner.';
-comment on column public.tasks.progress is '{"percent","value","max","phase"} as last reported by the attempt.';
+comment on column public.tasks.progress is '{"percent","value","max","phase","preview"} as last reported by the attempt.';
 comment on column public.tasks.run_after is 'A retry waits until then.';
 grant insert (cost) on public.tasks to authenticated;
 grant insert (cost) on public.tasks to service_role;
@@ -891,6 +928,10 @@ comment on column public.workers.running is 'Tasks named in the last heartbeat; 
 comment on column public.workers.task_types is 'The only types it wants; null means every type its capabilities allow.';
 comment on column public.workers.token_id is 'The token that it calls with; null: it logs in to the database, and is trusted.';
 grant select on public.workers to authenticated, service_role, worker;
+-- view darkroom.worker_types with (security_invoker=true)
+--   worker_id text
+--   owner_id uuid
+--   task_type text
 -- view public.invariant_violations with (security_invoker=true)
 --   rule integer
 --   owner_id uuid
@@ -974,6 +1015,7 @@ grant execute on function auth.uncounted_uploads(text[]) to authenticator;
 grant execute on function auth.vanished(uuid[]) to authenticator;
 -- function auth.worker_id(name text) returns text sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.worker_id(text) to worker;
+-- function darkroom.able_workers(p_task public.tasks) returns SETOF darkroom.able_worker plpgsql stable set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan
 -- function darkroom.account(p_owner uuid) returns public.credit_ledger plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.append_ledger(p_owner uuid, p_kind text, p_amount numeric, p_task uuid DEFAULT NULL::uuid, p_attempt integer DEFAULT NULL::integer, p_idempotency_key text DEFAULT NULL::text, p_note text DEFAULT NULL::text) returns public.credit_ledger plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.as_uuid(p_value jsonb) returns uuid sql immutable set search_path=pg_catalog, pg_temp
@@ -985,10 +1027,15 @@ grant execute on function auth.worker_id(text) to worker;
 -- function darkroom.check_params(p_type public.task_types, p_params jsonb) returns void plpgsql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.check_queue_room(p_owner uuid, p_job_no bigint, p_refuse boolean) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.check_travel(p_n integer, p_images jsonb, p_frames jsonb, p_overlaps jsonb, p_seed jsonb) returns void plpgsql immutable set search_path=pg_catalog, pg_temp
+-- function darkroom.claim_one(p_worker text, p_owner uuid, p_types text[]) returns public.tasks plpgsql volatile set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
 -- function darkroom.close_tasks(p_owner uuid, p_task uuid, p_status text, p_error text, p_outcome text) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.drop_from_queue(p_task public.tasks) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.end_attempt(p_task public.tasks, p_outcome text, p_error text DEFAULT NULL::text) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.ensure_user(p_user uuid) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.expected_wait(p_task public.tasks, p_workers darkroom.able_worker[], p_before jsonb) returns interval plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.explain_ended(p_task public.tasks) returns jsonb plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.explain_queued(p_task public.tasks) returns public.task_explanation plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.explain_running(p_task public.tasks) returns jsonb plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.file_new_task() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.file_task(p_task public.tasks) returns text plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.fill_generation() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
@@ -998,14 +1045,18 @@ grant execute on function auth.worker_id(text) to worker;
 -- function darkroom.finish_orchestrator(p_child public.tasks) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.fold_events(p_data jsonb[]) returns jsonb plpgsql immutable set search_path=pg_catalog, pg_temp
 grant execute on function darkroom.fold_events(jsonb[]) to service_role;
+-- function darkroom.forget_preview() returns trigger plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.has_live_children(p_task uuid) returns boolean sql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.held_tasks(p_worker public.workers) returns SETOF public.tasks plpgsql stable set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set random_page_cost=0 set seq_page_cost=0 set enable_seqscan=off set enable_bitmapscan=off set jit=off
 -- function darkroom.holds_task(p_task public.tasks, p_last boolean) returns boolean plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.in_words(p_time timestamp with time zone) returns text sql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.insert_generation(p_task public.tasks, p_type text) returns uuid plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.known_task(p_task uuid) returns public.tasks plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.lease_end(p_task public.tasks, p_worker public.workers) returns timestamp with time zone sql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.lock_held_task(p_task uuid, p_worker text, p_attempt integer, p_repeat text DEFAULT NULL::text) returns public.tasks plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.lock_owner(p_owner uuid, p_wait boolean DEFAULT true, p_timeout text DEFAULT NULL::text) returns boolean plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.log_generation_error(p_task public.tasks, p_step text, p_sqlstate text, p_message text) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.log_ledger_entry() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.log_row_change() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.lose_tasks(p_worker text, p_error text) returns integer plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.lower_ready_mark(p_created_at timestamp with time zone) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
@@ -1015,6 +1066,8 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.prepare_task() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.price_of(p_type public.task_types, p_params jsonb) returns numeric plpgsql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.purge() returns bigint plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.queue_place(p_task public.tasks) returns text plpgsql stable set search_path=pg_catalog, pg_temp set enable_seqscan=off set enable_bitmapscan=off
+-- function darkroom.reason(p_code text, p_message text, p_detail jsonb DEFAULT '{}'::jsonb) returns jsonb sql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.refill_lane(p_owner uuid, p_task_type text, p_cost numeric, p_created_at timestamp with time zone, p_job_no bigint, p_parked boolean) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.refuse_change() returns trigger plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.refuse_erased(p_user uuid) returns void plpgsql stable set search_path=pg_catalog, pg_temp
@@ -1029,10 +1082,15 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.ring_event_bell() returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.rotate_events() returns boolean plpgsql volatile set search_path=pg_catalog, pg_temp set lock_timeout=200ms
 -- function darkroom.session_idle() returns interval sql immutable set search_path=pg_catalog, pg_temp
+-- function darkroom.set_aside(p_row darkroom.task_ready) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.sign_in_account(p_user uuid) returns jsonb sql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.tasks_before(p_task public.tasks, p_types text[], p_own_only boolean) returns darkroom.tasks_before plpgsql stable set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
 -- function darkroom.tasks_of_worker() returns uuid[] sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function darkroom.tasks_of_worker() to worker;
 -- function darkroom.unpark_lanes(p_owner uuid, p_available numeric) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.wanted_types(p_worker text, p_name text, p_types text[]) returns text[] plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.worker_alive(p_worker public.workers, p_seen timestamp with time zone) returns boolean plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.worker_seen(p_worker public.workers) returns timestamp with time zone plpgsql stable set search_path=pg_catalog, pg_temp
 -- function public.admit_due_tasks(max_tasks integer DEFAULT 1000) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.admit_due_tasks(integer) to service_role, worker;
 -- function public.admit_tasks(user_id uuid) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp
@@ -1052,9 +1110,9 @@ grant execute on function public.claim_for_silent_worker(text) to service_role, 
 grant execute on function public.claim_next_task(text) to service_role, worker;
 -- function public.claim_next_tasks(worker_id text, max_tasks integer DEFAULT 1, task_types text[] DEFAULT NULL::text[]) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
 grant execute on function public.claim_next_tasks(text,integer,text[]) to service_role, worker;
--- function public.complete_task(task_id uuid, output_location text, worker_id text DEFAULT NULL::text, attempt integer DEFAULT NULL::integer, metadata jsonb DEFAULT '{}'::jsonb, thumbnail_url text DEFAULT NULL::text) returns public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+-- function public.complete_task(task_id uuid, output_location text, worker_id text DEFAULT NULL::text, attempt integer DEFAULT NULL::integer, metadata jsonb DEFAULT '{}'::jsonb, thumbnail_url text DEFAULT NULL::text) returns public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
 grant execute on function public.complete_task(uuid,text,text,integer,jsonb,text) to service_role, worker;
--- function public.complete_tasks(worker_id text, completions public.completion[]) returns SETOF public.completion_result plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+-- function public.complete_tasks(worker_id text, completions public.completion[]) returns SETOF public.completion_result plpgsql volatile security definer set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
 grant execute on function public.complete_tasks(text,public.completion[]) to service_role, worker;
 -- function public.create_access_token(scope text, label text DEFAULT ''::text, expires_in interval DEFAULT NULL::interval, user_id uuid DEFAULT NULL::uuid) returns public.new_access_token plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.create_access_token(text,text,interval,uuid) to authenticated, service_role;
@@ -1075,6 +1133,8 @@ grant execute on function public.due_erasures() to service_role, worker;
 grant execute on function public.erase_user(uuid) to service_role;
 -- function public.expand_travel_orchestrator(task_id uuid, worker_id text, attempt integer) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.expand_travel_orchestrator(uuid,text,integer) to service_role, worker;
+-- function public.explain_task(task_id uuid) returns public.task_explanation plpgsql stable security definer set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
+grant execute on function public.explain_task(uuid) to authenticated, service_role;
 -- function public.fail_task(task_id uuid, error_message text, worker_id text DEFAULT NULL::text, attempt integer DEFAULT NULL::integer, retryable boolean DEFAULT false, retry_delay interval DEFAULT NULL::interval) returns public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.fail_task(uuid,text,text,integer,boolean,interval) to service_role, worker;
 -- function public.func_worker_heartbeat_with_logs(worker_id_param text, vram_total_mb_param numeric DEFAULT NULL::numeric, vram_used_mb_param numeric DEFAULT NULL::numeric, logs_param jsonb DEFAULT NULL::jsonb, status_param text DEFAULT 'active'::text) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
@@ -1105,6 +1165,8 @@ grant execute on function public.list_access_tokens(uuid) to authenticated, serv
 grant execute on function public.list_audit(text,integer,bigint) to service_role;
 -- function public.list_generations(project_id uuid, shot_id uuid DEFAULT NULL::uuid, max_rows integer DEFAULT 100, older_than timestamp with time zone DEFAULT NULL::timestamp with time zone) returns SETOF public.generations plpgsql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.list_generations(uuid,uuid,integer,timestamp with time zone) to authenticated, service_role;
+-- function public.list_workers() returns SETOF public.worker_status plpgsql stable security definer set search_path=pg_catalog, pg_temp set jit=off
+grant execute on function public.list_workers() to authenticated, service_role;
 -- function public.mark_erasure_swept(user_id uuid) returns public.erasure plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.mark_erasure_swept(uuid) to service_role, worker;
 -- function public.orphaned_outputs(folders text[]) returns text[] plpgsql stable security definer set search_path=pg_catalog, pg_temp
@@ -1123,6 +1185,8 @@ grant execute on function public.repair_generations(uuid,integer) to service_rol
 grant execute on function public.report_progress(uuid,text,integer,jsonb) to service_role, worker;
 -- function public.requeue_expired_tasks(max_tasks integer DEFAULT 1000) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.requeue_expired_tasks(integer) to service_role, worker;
+-- function public.retry_task(task_id uuid, idempotency_key text DEFAULT NULL::text) returns public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function public.retry_task(uuid,text) to authenticated, service_role;
 -- function public.revoke_access_token(token_id uuid) returns public.access_token plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function public.revoke_access_token(uuid) to authenticated, service_role;
 -- function public.set_queue_limit(max_queued integer DEFAULT NULL::integer, user_id uuid DEFAULT NULL::uuid) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp

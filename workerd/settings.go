@@ -24,6 +24,9 @@ import (
 // checkEvery is how often an engine that is down is asked how it is.
 const checkEvery = 5 * time.Second
 
+// previewEvery is the least time between two previews of a task: each is a file and a change of its row.
+const previewEvery = 2 * time.Second
+
 // sparePoolConns is what a worker needs besides a connection per slot: listening, claiming, heartbeat, upkeep, River's jobs.
 const sparePoolConns = 8
 
@@ -98,7 +101,7 @@ func (s *settings) table() []setting {
 
 // parse reads the settings. It prints the table and returns [flag.ErrHelp] when help is asked for.
 func parse(args []string, stderr io.Writer) (*settings, error) {
-	s := &settings{worker: worker.Config{CheckEvery: checkEvery}}
+	s := &settings{worker: worker.Config{CheckEvery: checkEvery, PreviewEvery: previewEvery}}
 	table := s.table()
 	flags := flag.NewFlagSet("workerd", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)

@@ -95,6 +95,15 @@ var methods = map[string]method{
 	"get_task": of(func(ctx context.Context, db *taskdb.DB, a *arguments) (taskdb.Task, error) {
 		return db.GetTask(ctx, a.TaskID)
 	}),
+	"explain_task": of(func(ctx context.Context, db *taskdb.DB, a *arguments) (taskdb.TaskExplanation, error) {
+		return db.ExplainTask(ctx, a.TaskID)
+	}),
+	"retry_task": of(func(ctx context.Context, db *taskdb.DB, a *arguments) (taskdb.Task, error) {
+		return db.CreateTaskAgain(ctx, a.TaskID, a.IdempotencyKey)
+	}),
+	"list_workers": of(func(ctx context.Context, db *taskdb.DB, _ *arguments) ([]taskdb.WorkerStatus, error) {
+		return db.ListWorkers(ctx)
+	}),
 	"cancel_task": of(func(ctx context.Context, db *taskdb.DB, a *arguments) (taskdb.Task, error) {
 		return db.CancelTask(ctx, a.TaskID, a.Reason)
 	}),

@@ -23,6 +23,7 @@ var scenarios = []struct {
 	{"completion, its repeat, and what comes too late", completion},
 	{"failure", failure},
 	{"retries until the attempts are used up", retries},
+	{"why a task waits, and once more after it failed", explained},
 	{"a task given back", release},
 	{"a travel and its tree", travel},
 	{"a task that waits for others", dependencies},
@@ -110,6 +111,49 @@ func anImage(s *script) {
 		s.want(made, "source_task_id", created["id"])
 	}
 	s.credits(s.ada, 99, 0)
+}
+
+// code is that of the first reason of an explanation.
+func (s *script) code(explanation row, want string) {
+	s.t.Helper()
+	reasons, _ := explanation["reasons"].([]any)
+	got := ""
+	if len(reasons) > 0 {
+		first, _ := reasons[0].(map[string]any)
+		got, _ = first["code"].(string)
+	}
+	if got != want {
+		s.t.Fatalf("the reason is %q, want %q: %v", got, want, explanation)
+	}
+}
+
+func explained(s *script) {
+	s.none(s.ada.caller, "list_workers", nil)
+	task := s.one(s.ada.caller, "create_task", image(s.ada.project, nil))
+	this := args{"task_id": task["id"]}
+	s.code(s.one(s.ada.caller, "explain_task", this), "no_worker")
+	s.register()
+	next := s.one(s.ada.caller, "explain_task", this)
+	s.code(next, "")
+	s.want(next, "runnable", true)
+	s.want(next, "queue_position", 1.0)
+	s.refused(s.ada.caller, "retry_task", this, taskdb.ErrNothingToRetry)
+
+	claimed := s.claim()
+	s.want(s.one(s.ada.caller, "list_workers", nil), "alive", true)
+	s.one(s.bob.caller, "list_workers", nil) // what runs there is not bob's
+	s.one(service, "list_workers", nil)
+	s.one(machine, "fail_task", hold(claimed, args{"error_message": "no"}))
+	s.code(s.one(s.ada.caller, "explain_task", this), "failed")
+	s.code(s.one(service, "explain_task", this), "failed")
+	s.refused(s.bob.caller, "explain_task", this, taskdb.ErrTaskNotFound)
+	s.refused(s.bob.caller, "retry_task", this, taskdb.ErrTaskNotFound)
+
+	again := s.one(s.ada.caller, "retry_task", args{"task_id": task["id"], "idempotency_key": "again"})
+	s.want(again, "status", "Queued")
+	repeated := s.one(s.ada.caller, "retry_task", args{"task_id": task["id"], "idempotency_key": "again"})
+	s.want(repeated, "id", again["id"])
+	s.want(s.claim(), "id", again["id"])
 }
 
 func prices(s *script) {

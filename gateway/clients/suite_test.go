@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,9 @@ func (w *world) gateway() string {
 		Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	must(w.t, err)
+	for _, route := range gateway.Routes() {
+		w.routes = append(w.routes, route.Path)
+	}
 	web := httptest.NewServer(gateway)
 	w.t.Cleanup(func() {
 		web.Close()
@@ -71,6 +75,9 @@ func (w *world) gateway() string {
 	})
 	return web.URL
 }
+
+// serves reports whether the gateway that was started has a route of that path.
+func (w *world) serves(path string) bool { return slices.Contains(w.routes, path) }
 
 // environment starts a gateway and signs the users up.
 func (w *world) environment(newest bool) environment {

@@ -24,6 +24,7 @@ type world struct {
 	pg             *taskdbtest.DB
 	db             *taskdb.DB // as the superuser
 	ada, bob, cleo person
+	routes         []string // of the gateway, once it is started
 }
 
 // Callers that are no user of this database.

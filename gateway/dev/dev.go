@@ -176,7 +176,7 @@ func (r *runner) openGateway(ctx context.Context) error {
 	}
 	r.gateway, err = server.Open(ctx, server.Config{
 		DatabaseURL: migrations.GatewayLogin.URL(r.DatabaseURL, r.state.GatewayPassword), StorageURL: r.storage,
-		ServiceKey: r.state.ServiceKey, AnonKey: r.state.AnonKey, JWTSecret: r.state.JWTSecret, SignUp: true,
+		ServiceKey: r.state.ServiceKey, AnonKey: r.state.AnonKey, JWTSecret: r.state.JWTSecret, SignUp: true, PublicURL: r.publicURL,
 		Log:   slog.New(slog.NewTextHandler(log, nil)),
 		Guard: server.Guard{Origins: []string{"localhost"}}, // the app that is being made runs on a port of its own
 	})

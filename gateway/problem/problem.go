@@ -55,7 +55,7 @@ func Status(code string) int {
 		return http.StatusNotFound
 	case Method:
 		return http.StatusMethodNotAllowed
-	case "TD030", "TD031", "TD032":
+	case "TD030", "TD031", "TD032", "TD033":
 		return http.StatusConflict
 	case "TD080", "TD090":
 		return http.StatusGone

@@ -86,6 +86,38 @@ func TestFunctions(t *testing.T) {
 	d.wantError(d.call("anon", http.MethodPost, "rpc/writes", ``, "Prefer", "missing=default"), http.StatusBadRequest, "PGRST122", "missing")
 }
 
+// What a console asks: why a task waits, who runs what, how many tasks there are, and one of them again.
+func TestFunctionsForAConsole(t *testing.T) {
+	t.Parallel()
+	d := setup(t)
+	task, project := d.a.task.String(), d.a.project.String()
+	this := `{"task_id":"` + task + `"}`
+	d.exec("delete from workers; insert into workers (id, last_heartbeat) values ('gpu-1', clock_timestamp())")
+	d.want(d.call("a", http.MethodPost, "rpc/explain_task?select=task_id,status,runnable,reasons,queue_position", this), http.StatusOK,
+		`{"task_id":"`+task+`","status":"Queued","runnable":true,"reasons":[],"queue_position":1}`)
+	d.want(d.call("a", http.MethodGet, "rpc/list_workers?select=id,alive,task_types,running", ""), http.StatusOK, `[{"id":"gpu-1","alive":true,"task_types":["single_image"],"running":[]}]`)
+	d.want(d.call("b", http.MethodPost, "rpc/list_workers?select=id", "{}"), http.StatusOK, `[{"id":"gpu-1"}]`)
+	d.exec("delete from workers")
+	d.want(d.call("a", http.MethodGet, "rpc/explain_task?task_id="+task+"&select=code:reasons->0->>code,detail:reasons->0->detail", ""), http.StatusOK,
+		`{"code":"no_worker","detail":{"route": "any", "task_type": "single_image"}}`)
+	d.want(d.call("a", http.MethodPost, "rpc/list_workers", "{}"), http.StatusOK, `[]`)
+	d.wantError(d.call("a", http.MethodPost, "rpc/retry_task", this), http.StatusConflict, "TD033", "Nothing to retry")
+	d.want(d.call("a", http.MethodPost, "rpc/cancel_task?select=status", this), http.StatusOK, `{"status":"Cancelled"}`)
+	d.want(d.call("a", http.MethodPost, "rpc/retry_task?select=status", `{"task_id":"`+task+`","idempotency_key":"again"}`), http.StatusOK, `{"status":"Queued"}`)
+	d.want(d.call("a", http.MethodPost, "rpc/retry_task?select=status", `{"task_id":"`+task+`","idempotency_key":"again"}`), http.StatusOK, `{"status":"Queued"}`)
+	for status, want := range map[string]string{"Queued": "*/1", "Cancelled": "*/1", "Failed": "*/0"} {
+		got := d.call("a", http.MethodHead, "tasks?project_id=eq."+project+"&status=eq."+status+"&limit=0", "", "Prefer", "count=exact")
+		if got.header.Get("Content-Range") != want {
+			t.Errorf("%s: %d %s, want %s", status, got.status, got.header.Get("Content-Range"), want)
+		}
+	}
+	for _, function := range []string{"explain_task", "retry_task"} {
+		d.wantError(d.call("b", http.MethodPost, "rpc/"+function, this), http.StatusNotFound, "TD021", "Task not found")
+		d.wantError(d.call("worker", http.MethodPost, "rpc/"+function, this), http.StatusForbidden, "42501", function)
+	}
+	d.wantError(d.call("anon", http.MethodPost, "rpc/list_workers", "{}"), http.StatusUnauthorized, "42501", "list_workers")
+}
+
 // A function that writes does so once, and an app sees its refusals as SQL gives them.
 func TestFunctionsThatWrite(t *testing.T) {
 	t.Parallel()

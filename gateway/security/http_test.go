@@ -286,6 +286,7 @@ func TestS35SecurityHeaders(t *testing.T) {
 	for _, path := range []string{
 		"/healthz", "/readyz", "/nothing", "/rest/v1/tasks", "/rest/v1/nothing", "/functions/v1/x", "/auth/v1/user", "/auth/v1/settings", "/storage/v1/bucket",
 		"/storage/v1/object/image_uploads/" + key, "/storage/v1/object/authenticated/image_uploads/" + key, "/storage/v1/object/public/image_uploads/" + key, "/tasks/x",
+		"/", "/p/x", "/assets/nothing.js", "/config.json",
 	} {
 		for _, who := range []string{"", a} {
 			got := s.send(http.MethodGet, path, who, "")
@@ -298,7 +299,11 @@ func TestS35SecurityHeaders(t *testing.T) {
 				t.Errorf("%s sets a cookie", path)
 			}
 			cache := got.header.Get("Cache-Control")
-			if public := strings.Contains(path, "/object/public/") && got.status == http.StatusOK; !public && !strings.Contains(cache, "no-store") && !strings.Contains(cache, "private") {
+			page := path == "/" || path == "/p/x"
+			if page && (cache != "no-cache" || !strings.Contains(got.header.Get("Content-Security-Policy"), "default-src 'none'; script-src 'self'; ")) {
+				t.Errorf("the page: %v", got.header)
+			}
+			if public := page || strings.Contains(path, "/object/public/") && got.status == http.StatusOK; !public && !strings.Contains(cache, "no-store") && !strings.Contains(cache, "private") {
 				t.Errorf("%s (%d): Cache-Control %q", path, got.status, cache)
 			}
 		}

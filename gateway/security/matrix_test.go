@@ -73,6 +73,7 @@ var tables = map[string]tableProbe{
 	"darkroom.credentials":         {rows: "user_id = {a}"},
 	"darkroom.sessions":            {rows: "user_id = {a}"},
 	"darkroom.refresh_tokens":      {rows: "session_id in (select s.id from darkroom.sessions s where s.user_id = {a})"},
+	"darkroom.worker_types":        {rows: "owner_id = {a}", sees: service},
 	"darkroom.queue_room":          {rows: "owner_id = {a}", sees: service},
 	"darkroom.queue_settings":      {rows: "true", sees: service},
 	"darkroom.rate_buckets":        {rows: "true", sees: service, empty: true},
@@ -83,7 +84,7 @@ var tables = map[string]tableProbe{
 func (l *lab) fill(text string) string {
 	return strings.NewReplacer(
 		"{a}", quote(l.a.id), "{project}", quote(l.a.project), "{shot}", quote(l.a.shot), "{queued}", quote(l.queued), "{running}", quote(l.running),
-		"{done}", quote(l.done), "{generation}", quote(l.generation), "{token}", quote(l.token), "{worker}", quoteText(workerOfA), "{canary}", canary,
+		"{done}", quote(l.done), "{failed}", quote(l.failed), "{generation}", quote(l.generation), "{token}", quote(l.token), "{worker}", quoteText(workerOfA), "{canary}", canary,
 		"{task}", "gen_random_uuid()", "{b}", quote(l.b.id), "{b's project}", quote(l.b.project),
 	).Replace(text)
 }

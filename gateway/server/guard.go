@@ -69,7 +69,7 @@ func newGuard(config Config, pool *pgxpool.Pool) (*guard, error) {
 }
 
 // tables makes the door of /rest/v1: ours, or a PostgREST's.
-func tables(ctx context.Context, config Config, keys identity.Settings, as *identity.DB) (door, error) {
+func tables(ctx context.Context, config Config, keys identity.Settings, as *identity.DB) (Door, error) {
 	if config.Upstream.REST == "" {
 		return rest.New(ctx, as, config.Log)
 	}

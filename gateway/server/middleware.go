@@ -18,6 +18,7 @@ import (
 	"darkroom/gateway/functions"
 	"darkroom/gateway/objects"
 	"darkroom/gateway/realtime"
+	"darkroom/gateway/web"
 )
 
 // requestIDPattern is what a caller's own request id may look like; others are replaced.
@@ -117,7 +118,7 @@ var openPaths = []string{
 // isOpen reports whether a request needs no key. The pattern of the route decides, not what the caller wrote.
 func isOpen(c echo.Context) bool {
 	method, pattern := c.Request().Method, c.Path()
-	if pattern == pathHealth || pattern == pathReady || method == http.MethodOptions {
+	if pattern == pathHealth || pattern == pathReady || method == http.MethodOptions || web.IsOpen(pattern) {
 		return true
 	}
 	return slices.ContainsFunc(openPaths, func(prefix string) bool {

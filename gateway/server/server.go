@@ -26,6 +26,7 @@ import (
 	"darkroom/gateway/realtime"
 	"darkroom/gateway/rest"
 	"darkroom/gateway/storage"
+	"darkroom/gateway/web"
 	"darkroom/sql/taskdb"
 )
 
@@ -64,6 +65,7 @@ type Config struct {
 	Guard       Guard // limits, other origins, proxies
 	Upstream    Upstream
 	Connections realtime.Limits // of WebSockets and streams; the zero value is realtime.DefaultLimits
+	Dev         Door            // what only `gateway dev` has; nil for none
 	// DrainNotice is how long /readyz says no before new connections are refused, so that a load balancer can look away.
 	DrainNotice time.Duration
 }
@@ -73,7 +75,7 @@ type Server struct {
 	pool     *pgxpool.Pool
 	as       *identity.DB
 	bucket   *storage.Bucket
-	doors    []door
+	doors    []Door
 	objects  *objects.Door
 	realtime *realtime.Door
 	verifier *identity.Verifier
@@ -158,15 +160,22 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	}); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	s.doors = []door{
-		signIn, tables, s.objects, s.realtime, functions.New(functions.Config{DB: s.as, Bucket: bucket, Signer: signer, PublicURL: config.PublicURL, Log: config.Log}),
+	console, err := newConsole(config, keys)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	s.doors = []Door{
+		signIn, tables, s.objects, s.realtime, functions.New(functions.Config{DB: s.as, Bucket: bucket, Signer: signer, PublicURL: config.PublicURL, Log: config.Log}), console,
+	}
+	if config.Dev != nil {
+		s.doors = append(s.doors, config.Dev)
 	}
 	s.echo = s.routes()
 	return s, nil
 }
 
-// door is one surface of the gateway, such as /rest/v1.
-type door interface {
+// Door is one surface of the gateway, such as /rest/v1.
+type Door interface {
 	Routes(e *echo.Echo)
 }
 
@@ -189,6 +198,22 @@ func connections(config Config) realtime.Limits {
 		limits.SocketsOfAddress = 0
 	}
 	return limits
+}
+
+// newConsole makes the page that the gateway shows. Its public key is the one of the settings; without that it is one as `gateway keys` prints, and where
+// nobody signs in here there is none.
+func newConsole(config Config, keys identity.Settings) (*web.Door, error) {
+	key := config.AnonKey
+	if key == "" && config.JWTSecret != "" {
+		signer, err := identity.NewSigner(keys)
+		if err != nil {
+			return nil, err
+		}
+		if key, err = signer.Key(identity.Anon); err != nil {
+			return nil, err
+		}
+	}
+	return web.New(web.Config{Key: key, Dev: config.Dev != nil, PublicURL: config.PublicURL})
 }
 
 // Close ends the connections to database and storage. To be called after Serve has returned.

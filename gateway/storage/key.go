@@ -19,6 +19,8 @@ const (
 
 	// publicPath is where workers and browsers expect public files: Supabase's path and the bucket of its clients.
 	publicPath = "/storage/v1/object/public/image_uploads/"
+
+	previews = "previews/" // begins the names of an attempt's previews
 )
 
 // segmentPattern is what Supabase Storage allows in a key, less the question mark, and no leading dot: so neither ".."
@@ -31,7 +33,13 @@ func OutputKey(owner, task uuid.UUID, attempt int, name string) string {
 	return owner.String() + "/tasks/" + task.String() + "/" + strconv.Itoa(attempt) + "/" + name
 }
 
-// OutputFolder returns what [OutputKey] puts before the name, without the slash: "{owner}/tasks/{task}/{attempt}". It answers false for other keys.
+// PreviewKey names a picture of what one attempt at a task has not finished, the number-th: "{owner}/tasks/{task}/{attempt}/previews/{number}.jpg".
+func PreviewKey(owner, task uuid.UUID, attempt, number int) string {
+	return OutputKey(owner, task, attempt, previews+strconv.Itoa(number)+".jpg")
+}
+
+// OutputFolder returns what [OutputKey] puts before the name, without the slash: "{owner}/tasks/{task}/{attempt}"; for a [PreviewKey] with "/previews"
+// at the end. It answers false for other keys.
 func OutputFolder(key string) (folder string, ok bool) {
 	parts := strings.SplitN(key, "/", 5)
 	if len(parts) < 5 || parts[4] == "" {
@@ -43,7 +51,11 @@ func OutputFolder(key string) (folder string, ok bool) {
 	if errOwner != nil || errTask != nil || errAttempt != nil || key != OutputKey(owner, task, attempt, parts[4]) {
 		return "", false
 	}
-	return strings.Join(parts[:4], "/"), true
+	folder = strings.Join(parts[:4], "/")
+	if strings.HasPrefix(parts[4], previews) {
+		folder += "/" + strings.TrimSuffix(previews, "/")
+	}
+	return folder, true
 }
 
 // OfTask says whether a key is "{owner}/tasks" or below it: there workers store, and nothing is ever replaced.

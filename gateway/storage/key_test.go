@@ -93,10 +93,18 @@ func TestOutputFolderTakesOutputsOnly(t *testing.T) {
 	t.Parallel()
 	owner, task := uuid.New(), uuid.New()
 	want := owner.String() + "/tasks/" + task.String() + "/12"
-	for _, name := range []string{"a.png", "thumbnails/1.jpg"} {
+	for _, name := range []string{"a.png", "thumbnails/1.jpg", "previews.jpg", "previews"} {
 		if folder, ok := storage.OutputFolder(storage.OutputKey(owner, task, 12, name)); !ok || folder != want {
 			t.Errorf("folder of %s = %q, %v; want %q", name, folder, ok, want)
 		}
+	}
+	for _, name := range []string{"previews/1.jpg", "previews/a/b.jpg"} {
+		if folder, ok := storage.OutputFolder(storage.OutputKey(owner, task, 12, name)); !ok || folder != want+"/previews" {
+			t.Errorf("folder of %s = %q, %v; want %q", name, folder, ok, want+"/previews")
+		}
+	}
+	if key := storage.PreviewKey(owner, task, 12, 3); key != want+"/previews/3.jpg" {
+		t.Errorf("a preview is at %q", key)
 	}
 	for _, key := range []string{
 		"", want, want + "/", storage.UploadKey(owner, "tasks/a/1/b.png"), "x/" + want + "/a.png", strings.ToUpper(owner.String()) + want[36:] + "/a.png",

@@ -12,7 +12,7 @@ import (
 	"darkroom/sql/taskdb"
 )
 
-// buffers prints how many 8 kB pages a claim looks at, in the situations that hurt other queues.
+// buffers prints how many 8 kB pages a claim looks at, in the situations that hurt other queues; and below each, what explain_task and list_workers do.
 func buffers(ctx context.Context, b *bench) error {
 	fmt.Println("\nBuffers a claim looks at (EXPLAIN BUFFERS of claim_next_task, 200 claims)")
 	fmt.Printf("  %-52s %8s %8s %8s\n", "", "median", "p99", "p50 ms")
@@ -116,29 +116,71 @@ func printBuffers(ctx context.Context, b *bench, label string) error {
 		if _, err := db.TickReadyMark(ctx, false); err != nil {
 			return err
 		}
-		var text []byte
-		if err := conn.QueryRow(ctx, "explain (analyze, buffers, format json) select * from claim_next_task('w0')").Scan(&text); err != nil {
-			return fmt.Errorf("explain: %w", err)
+		cost, err := costOf(ctx, conn, "select * from claim_next_task('w0')")
+		if err != nil {
+			return err
 		}
-		var plans []struct {
-			Plan struct {
-				Hit  int     `json:"Shared Hit Blocks"`
-				Read int     `json:"Shared Read Blocks"`
-				Time float64 `json:"Actual Total Time"`
-				Rows float64 `json:"Actual Rows"`
-			} `json:"Plan"`
-		}
-		if err := json.Unmarshal(text, &plans); err != nil {
-			return fmt.Errorf("explain: %w", err)
-		}
-		if plans[0].Plan.Rows != 1 {
-			return errQueueEmpty
-		}
-		looked = append(looked, plans[0].Plan.Hit+plans[0].Plan.Read)
-		took = append(took, plans[0].Plan.Time)
+		looked = append(looked, cost.pages)
+		took = append(took, cost.ms)
 	}
 	slices.Sort(looked)
 	slices.Sort(took)
 	fmt.Printf("  %-52s %8d %8d %8.2f\n", label, looked[claims/2], looked[claims*99/100], took[claims/2])
+	for i := range workers { // as workers do every few seconds
+		if _, err := db.HeartbeatWorker(ctx, workerID(i), []taskdb.Running{}, nil); err != nil {
+			return err
+		}
+	}
+	return printReads(ctx, conn)
+}
+
+// printReads prints the same of what a console asks: about the task that is youngest, which has all others before it, and about the workers.
+func printReads(ctx context.Context, conn *pgx.Conn) error {
+	var youngest string
+	if err := conn.QueryRow(ctx, "select id::text from tasks where status = 'Queued' order by created_at desc limit 1").Scan(&youngest); err != nil {
+		return fmt.Errorf("youngest: %w", err)
+	}
+	for _, call := range []struct{ name, sql string }{{"explain_task of the youngest", "select * from explain_task('" + youngest + "')"}, {"list_workers", "select * from list_workers()"}} {
+		var best cost
+		for i := range 5 {
+			this, err := costOf(ctx, conn, call.sql)
+			if err != nil {
+				return err
+			}
+			if i == 0 || this.ms < best.ms {
+				best = this
+			}
+		}
+		fmt.Printf("    %-50s %8d %8s %8.2f\n", call.name, best.pages, "", best.ms)
+	}
 	return nil
+}
+
+// cost is what a statement took.
+type cost struct {
+	pages int // looked at
+	ms    float64
+}
+
+// costOf runs a statement that gives rows and measures it.
+func costOf(ctx context.Context, conn *pgx.Conn, statement string) (cost, error) {
+	var text []byte
+	if err := conn.QueryRow(ctx, "explain (analyze, buffers, format json) "+statement).Scan(&text); err != nil {
+		return cost{}, fmt.Errorf("explain: %w", err)
+	}
+	var plans []struct {
+		Plan struct {
+			Hit  int     `json:"Shared Hit Blocks"`
+			Read int     `json:"Shared Read Blocks"`
+			Time float64 `json:"Actual Total Time"`
+			Rows float64 `json:"Actual Rows"`
+		} `json:"Plan"`
+	}
+	if err := json.Unmarshal(text, &plans); err != nil {
+		return cost{}, fmt.Errorf("explain: %w", err)
+	}
+	if plans[0].Plan.Rows == 0 {
+		return cost{}, errQueueEmpty
+	}
+	return cost{plans[0].Plan.Hit + plans[0].Plan.Read, plans[0].Plan.Time}, nil
 }

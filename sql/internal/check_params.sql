@@ -8,6 +8,7 @@ declare
   c_max_bytes constant integer := 1048576;
   c_max_depth constant integer := 32;
   c_max_values constant integer := 10000;
+  v_bytes integer := octet_length(p_params::text);
   v_path text;
   v_found jsonb;
 begin
@@ -15,18 +16,18 @@ begin
     raise exception 'Missing required fields' using errcode = 'TD001',
       detail = 'params (input) must be a JSON object.', hint = 'Send {} if there is nothing to say.';
   end if;
-  if octet_length(p_params::text) > c_max_bytes then
+  if v_bytes > c_max_bytes then
     raise exception 'Params too large' using errcode = 'TD004',
       detail = format('params may be up to %s bytes as text.', c_max_bytes), hint = 'Upload large inputs and send their location.';
   end if;
-  -- $.**{n} is what lies n levels down; nothing may lie deeper than the limit.
-  if jsonb_path_exists(p_params, '$.**{33}') then
+  -- $.**{n} is what lies n levels down; nothing may lie deeper than the limit. Each level takes two bytes at least.
+  if v_bytes > 2 * c_max_depth and jsonb_path_exists(p_params, '$.**{33}') then
     raise exception 'Params too large' using errcode = 'TD004',
       detail = format('params may be nested up to %s levels.', c_max_depth), hint = 'Flatten the structure.';
   end if;
 
   -- Counted only where the text is long enough to hold so many.
-  if octet_length(p_params::text) > 2 * c_max_values and (select count(*) from jsonb_path_query(p_params, '$.**')) > c_max_values then
+  if v_bytes > 2 * c_max_values and (select count(*) from jsonb_path_query(p_params, '$.**')) > c_max_values then
     raise exception 'Params too large' using errcode = 'TD004',
       detail = format('params may hold up to %s values.', c_max_values), hint = 'Upload large inputs and send their location.';
   end if;

@@ -7,8 +7,8 @@ as $$
 declare
   v_id uuid;
 begin
-  insert into public.generations (project_id, type, location, thumbnail_url, params, metadata, tasks, source_task_id, created_at)
-  values (p_task.project_id, p_type, p_task.output_location,
+  insert into public.generations (owner_id, project_id, type, location, thumbnail_url, params, metadata, tasks, source_task_id, created_at)
+  values (p_task.owner_id, p_task.project_id, p_type, p_task.output_location,
           coalesce(p_task.thumbnail_url, p_task.params #>> '{full_orchestrator_payload,thumbnail_url}', p_task.params ->> 'thumbnail_url'),
           p_task.params, p_task.metadata, jsonb_build_array(p_task.id), p_task.id, coalesce(p_task.completed_at, clock_timestamp()))
   on conflict (source_task_id) do update set source_task_id = excluded.source_task_id

@@ -1,5 +1,5 @@
--- Trigger after a change of generations, shots, shot_generations, projects or credit_ledger: appends it to the event log and rings the bell.
--- The table's name is the trigger's argument. credit_ledger has no id and no project: its row is owner/seq. A shot's owner is its project's.
+-- Trigger after a change of generations, shots, shot_generations or projects: appends it to the event log and rings the bell.
+-- The table's name is the trigger's argument. A shot's owner is its project's.
 create or replace function darkroom.log_row_change()
 returns trigger
 language plpgsql volatile security definer
@@ -21,9 +21,9 @@ begin
     select p.owner_id into strict v_owner from public.projects p where p.id = v_project;
   end if;
   insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
-  values ((select s.last_value from darkroom.event_slot s), v_owner, v_project, tg_argv[0], tg_op,
-          coalesce(v_row ->> 'id', concat(v_row ->> 'owner_id', '/', v_row ->> 'seq')), v_row);
-  if (select b.last_value from darkroom.event_bell b) = 2 then
+  values (coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), v_owner, v_project, tg_argv[0], tg_op,
+          v_row ->> 'id', v_row);
+  if pg_sequence_last_value('darkroom.event_bell') = 2 then
     perform darkroom.ring_event_bell();
   end if;
   return null;

@@ -11,7 +11,7 @@ begin
   if p_cancel_job_no is not null then
     perform pg_notify('river.river_control',
                       jsonb_build_object('action', 'cancel', 'queue', 'tasks', 'job_id', -p_cancel_job_no)::text);
-  elsif (select b.last_value from darkroom.worker_bell b) = 2 then
+  elsif pg_sequence_last_value('darkroom.worker_bell') = 2 then
     perform setval('darkroom.worker_bell', 1);
     perform pg_notify('river.river_insert', '{"queue":"tasks"}');
   end if;

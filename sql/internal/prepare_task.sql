@@ -66,10 +66,10 @@ begin
   -- The orchestrator's price covers its tree.
   new.cost := case when new.orchestrator_task_id is null then darkroom.price_of(v_type, new.params) else 0 end;
   if new.cost > 0 then
-    select coalesce(max(a.balance_after - a.held_after), 0) into v_available from darkroom.account(new.owner_id) a;
-    if v_available < new.cost then
+    select l.balance_after - l.held_after into v_available from public.credit_ledger l where l.owner_id = new.owner_id order by l.seq desc limit 1;
+    if coalesce(v_available, 0) < new.cost then
       raise exception 'Insufficient credits' using errcode = 'TD010',
-        detail = format('The task costs %s credits and %s are available.', new.cost, v_available), hint = 'Add credits, then try again.';
+        detail = format('The task costs %s credits and %s are available.', new.cost, coalesce(v_available, 0)), hint = 'Add credits, then try again.';
     end if;
   end if;
 

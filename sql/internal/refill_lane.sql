@@ -17,7 +17,7 @@ begin
   from (select r.created_at from darkroom.task_ready r
         where r.owner_id = p_owner and r.task_type = p_task_type and r.cost = p_cost
           and (r.created_at, r.job_no) > (p_created_at, p_job_no)
-        order by r.created_at, r.job_no limit c_window) w;
+        order by r.created_at, r.job_no limit c_low) w;
   if v_count >= c_low then
     return;
   end if;

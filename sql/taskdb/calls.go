@@ -13,6 +13,9 @@ var (
 	callCreateTasks             = call{"create_tasks", "select * from create_tasks(tasks => array(select t from jsonb_populate_recordset(null::new_task, $1) t))"}
 	callGetTask                 = call{"get_task", "select * from get_task(task_id => $1)"}
 	callCancelTask              = call{"cancel_task", "select * from cancel_task(task_id => $1, reason => $2)"}
+	callExplainTask             = call{"explain_task", "select * from explain_task(task_id => $1)"}
+	callRetryTask               = call{"retry_task", "select * from retry_task(task_id => $1, idempotency_key => $2)"}
+	callListWorkers             = call{"list_workers", "select * from list_workers()"}
 	callListGenerations         = call{"list_generations", "select * from list_generations(project_id => $1, shot_id => $2, max_rows => $3, older_than => $4)"}
 	callCreateUser              = call{"create_user", "select * from create_user(user_id => $1, email => $2)"}
 	callCreateProject           = call{"create_project", "select * from create_project(user_id => $1, name => $2)"}

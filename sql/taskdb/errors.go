@@ -37,6 +37,7 @@ var (
 	ErrConflict            = &Error{Code: "TD030", Message: "Already created with another body"}
 	ErrLeaseLost           = &Error{Code: "TD031", Message: "Lease lost"}
 	ErrTaskEnded           = &Error{Code: "TD032", Message: "Task has ended"}
+	ErrNothingToRetry      = &Error{Code: "TD033", Message: "Nothing to retry"}
 	ErrNotSignedIn         = &Error{Code: "TD040", Message: "Not signed in"}
 	ErrNotAllowed          = &Error{Code: "TD041", Message: "Not allowed"}
 	ErrIsolation           = &Error{Code: "TD050", Message: "Wrong transaction isolation"}
@@ -68,6 +69,7 @@ func Errors() []*Error {
 		ErrConflict,
 		ErrLeaseLost,
 		ErrTaskEnded,
+		ErrNothingToRetry,
 		ErrNotSignedIn,
 		ErrNotAllowed,
 		ErrIsolation,

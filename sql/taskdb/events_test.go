@@ -72,8 +72,9 @@ func TestEventsAreLoggedAndTheListenerIsWoken(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("the listener ended with %v", err)
 	}
-	got := value[[]string](b, `select array_agg(table_name || ' ' || kind || coalesce(' ' || (data ->> 'status'), '') || coalesce(' ' || (data ->> 'kind'), '')
-		|| case when project_id = $1 then ' here' else '' end order by id) from darkroom.task_events`, b.project)
+	got := value[[]string](b, `select array_agg(e.table_name || ' ' || e.kind || coalesce(' ' || (e.record ->> 'status'), '') || coalesce(' ' || (e.record ->> 'kind'), '')
+		|| case when e.project_id = $1 then ' here' else '' end order by e.id)
+		from auth.read_events(auth.event_epoch(), '3:3:') e where e.table_name is not null`, b.project)
 	want := map[string]int{
 		"projects INSERT here": 1, "shots INSERT here": 1, "credit_ledger INSERT grant": 1, "tasks INSERT Queued here": 1, "tasks UPDATE In Progress here": 1, "credit_ledger INSERT hold": 1,
 		"generations INSERT here": 1, "shot_generations INSERT here": 1, "tasks UPDATE Complete here": 1, "credit_ledger INSERT settle": 1,

@@ -93,6 +93,25 @@ func TestAFolderThatARowNamesIsNoOrphan(t *testing.T) {
 	b.wantOrphans([]string{kept, lost}, lost)
 }
 
+// Pictures of what was unfinished go with their attempt, whatever becomes of its other files and whoever names them.
+func TestPreviewsOfAttemptsThatAreOverAreOrphans(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 10)
+	task := b.image()
+	of := func(attempt int) string { return b.folder(task.ID, attempt) + "/previews" }
+	all := []string{of(1), of(2), of(3), of(0), of(2) + "/", of(2) + "/1.jpg", b.folder(task.ID, 2) + "/preview", b.folder(uuid.New(), 1) + "/previews"}
+	b.wantOrphans(all)
+	b.release(b.claimThis(anyWorker, task))
+	b.wantOrphans(all)
+	again := b.claimThis(anyWorker, task)
+	b.wantOrphans(all, of(1))
+	output := "http://gateway/storage/v1/object/public/image_uploads/" + b.folder(task.ID, 2) + "/out.png"
+	_, err := b.CompleteTask(t.Context(), taskdb.HoldOf(again), taskdb.Output{Location: output})
+	b.noError(err)
+	b.image("start_image", of(2)+"/1.jpg")
+	b.wantOrphans(append(all, b.folder(task.ID, 1), b.folder(task.ID, 2)), of(1), of(2), b.folder(task.ID, 1))
+}
+
 // What this database does not know well enough is never an orphan.
 func TestUnknownFoldersAreNoOrphans(t *testing.T) {
 	t.Parallel()

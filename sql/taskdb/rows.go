@@ -106,6 +106,34 @@ type Worker struct {
 	CreatedAt     time.Time       `db:"created_at" json:"created_at"`
 }
 
+// TaskExplanation says why a task is not running, or how it is.
+type TaskExplanation struct {
+	TaskID        uuid.UUID  `db:"task_id" json:"task_id"`
+	Status        string     `db:"status" json:"status"`
+	Runnable      bool       `db:"runnable" json:"runnable"`             // a claim may hand it out when its turn comes
+	Reasons       []Reason   `db:"reasons" json:"reasons"`               // the most important first; none: the next claim may give it
+	QueuePosition *int64     `db:"queue_position" json:"queue_position"` // of a runnable task; 1 is next, 1001 more than that
+	ExpectedStart *time.Time `db:"expected_start" json:"expected_start"` // nil: not known
+}
+
+// Reason is one reason of a TaskExplanation. The codes stand in sql/README.md.
+type Reason struct {
+	Code    string          `json:"code"`
+	Message string          `json:"message"` // for people; may change
+	Detail  json.RawMessage `json:"detail"`
+}
+
+// WorkerStatus is what may be known of a worker.
+type WorkerStatus struct {
+	ID            string          `db:"id" json:"id"`
+	Alive         bool            `db:"alive" json:"alive"`
+	LastHeartbeat *time.Time      `db:"last_heartbeat" json:"last_heartbeat"` // nil: it sends none
+	TaskTypes     []string        `db:"task_types" json:"task_types"`         // all that it takes
+	Capabilities  []string        `db:"capabilities" json:"capabilities"`
+	Info          json.RawMessage `db:"info" json:"info"`
+	Running       json.RawMessage `db:"running" json:"running"` // the caller's tasks: [{"task_id", "task_type", "attempt", "claimed_at"}]
+}
+
 // AccessToken is a personal access token without its secret.
 type AccessToken struct {
 	ID         uuid.UUID  `db:"id" json:"id"`

@@ -287,7 +287,7 @@ func TestSpecConstraintViolations(t *testing.T) {
 			`alter table tasks drop constraint tasks_project_id_fkey; alter table shots drop constraint shots_project_id_fkey;
 			create table kept as select * from projects; delete from projects`, "insert into projects select * from kept",
 			false,
-			[]string{"generation TD020"},
+			[]string{"generation 23503"},
 		},
 		"a trigger that refuses": {
 			`create function no() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
@@ -309,7 +309,7 @@ func TestSpecConstraintViolations(t *testing.T) {
 			`create function no() returns trigger language plpgsql as $$ begin delete from public.shots where project_id = new.project_id; return new; end $$;
 			create trigger a_no before insert on generations for each row execute function no()`, "drop trigger a_no on generations",
 			true,
-			[]string{"shot_link TD024"},
+			[]string{"shot_link 23503"},
 		},
 		"both refuse": {
 			`alter table shot_generations add constraint no check (position is not null);

@@ -51,6 +51,17 @@ func (db *DB) GetTask(ctx context.Context, id uuid.UUID) (Task, error) {
 	return rowOf[Task](ctx, db, callGetTask, id)
 }
 
+// ExplainTask says why a task is not running, or how it is. Errors: ErrTaskNotFound.
+func (db *DB) ExplainTask(ctx context.Context, id uuid.UUID) (TaskExplanation, error) {
+	return rowOf[TaskExplanation](ctx, db, callExplainTask, id)
+}
+
+// CreateTaskAgain makes a Failed or Cancelled task again, as a new one (retry_task); RetryTask is the worker's, who gives one back. The key may be empty; with one, a repeat
+// returns the task that is there. Errors: ErrTaskNotFound, ErrNothingToRetry, and those of CreateTask.
+func (db *DB) CreateTaskAgain(ctx context.Context, id uuid.UUID, idempotencyKey string) (Task, error) {
+	return rowOf[Task](ctx, db, callRetryTask, id, orNull(idempotencyKey))
+}
+
 // CancelTask cancels a Queued or running task with its tree; nothing is charged. reason may be empty.
 // Errors: ErrTaskNotFound, ErrTaskEnded (Complete or Failed).
 func (db *DB) CancelTask(ctx context.Context, id uuid.UUID, reason string) (Task, error) {

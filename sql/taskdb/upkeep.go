@@ -26,7 +26,8 @@ func (db *DB) SweepTasks(ctx context.Context, maxTasks int) (SweepReport, error)
 	return rowOf[SweepReport](ctx, db, callSweepTasks, maxTasks)
 }
 
-// OrphanedOutputs returns those of the folders in storage, "{owner}/tasks/{task}/{attempt}", whose files no row refers to and whose attempt is over.
+// OrphanedOutputs returns those of the folders in storage, "{owner}/tasks/{task}/{attempt}", whose files no row refers to and whose attempt is over; of
+// "{owner}/tasks/{task}/{attempt}/previews" those whose attempt is over.
 // It says nothing of how old the files are: those of a day or more can be deleted.
 func (db *DB) OrphanedOutputs(ctx context.Context, folders []string) ([]string, error) {
 	return valueOf[[]string](ctx, db, callOrphanedOutputs, folders)

@@ -64,6 +64,11 @@ func (db *DB) RegisterWorker(ctx context.Context, r Registration) (Worker, error
 	return rowOf[Worker](ctx, db, callRegisterWorker, r.WorkerID, r.Capabilities, r.TaskTypes, orNull(r.LeaseTimeout), jsonOrNull(r.Info), r.IfUnknown)
 }
 
+// ListWorkers lists the workers that may run the caller's tasks, those that are alive first.
+func (db *DB) ListWorkers(ctx context.Context) ([]WorkerStatus, error) {
+	return rowsOf[WorkerStatus](ctx, db, callListWorkers)
+}
+
 // ClaimNextTask hands the worker the oldest task it may run; false when there is none. Errors: ErrUnknownWorker, ErrIsolation.
 func (db *DB) ClaimNextTask(ctx context.Context, workerID string) (Task, bool, error) {
 	list, err := rowsOf[Task](ctx, db, callClaimNextTask, workerID)
@@ -95,7 +100,7 @@ func (db *DB) HeartbeatWorker(ctx context.Context, workerID string, running []Ru
 	return rowsOf[Verdict](ctx, db, callHeartbeatWorker, workerID, list, jsonOrNull(info))
 }
 
-// ReportProgress writes how far the attempt is: a JSON object {"percent", "value", "max", "phase"}.
+// ReportProgress writes how far the attempt is: a JSON object {"percent", "value", "max", "phase", "preview"}.
 // Errors: ErrInvalidParams, ErrTaskNotFound, ErrLeaseLost, ErrTaskEnded.
 func (db *DB) ReportProgress(ctx context.Context, h Hold, progress json.RawMessage) error {
 	_, err := valueOf[*string](ctx, db, callReportProgress, h.TaskID, h.WorkerID, h.Attempt, jsonOrNull(progress))

@@ -192,6 +192,13 @@ func TestOrphansAreSwept(t *testing.T) {
 		_, err = l.RetryTask(l.t.Context(), taskdb.HoldOf(waiting), "again", time.Hour)
 		must(l.t, err)
 
+		// Previews that killed workers left: of an attempt whose task was completed by the same or the next one, and of one that runs.
+		for _, task := range []taskdb.Task{lost, again, failed} {
+			l.output(task, "previews/1.jpg", old)
+		}
+		keep(l.output(again, "previews/2.jpg", young))
+		keep(l.output(l.claim(), "previews/1.jpg", old))
+
 		// What is no output of a task that this database has.
 		keep(l.store(storage.UploadKey(l.owner, "a.png"), old))
 		keep(l.store(storage.OutputKey(l.owner, uuid.New(), 1, "out.png"), old))

@@ -18,8 +18,9 @@ const (
 const (
 	// defaultFPS is the frame rate of a travel whose params name none, as Headless-Wan2GP has it.
 	defaultFPS = 16
-	// previewEvery is how often a run shows an unfinished frame.
+	// previewEvery is how often a run shows an unfinished frame, firstPreview when at the earliest.
 	previewEvery = 2 * time.Second
+	firstPreview = 500 * time.Millisecond
 )
 
 // Engine is the [engine.Engine] named "media": it does with ffmpeg what needs no model.
@@ -154,7 +155,7 @@ type meter struct {
 
 func newMeter(sink engine.Sink, size Size, of int) *meter {
 	sink.Progress(engine.Progress{Value: 0, Max: float64(of), Phase: "preparing"})
-	return &meter{sink: sink, size: size, of: of, lastPreviewed: time.Now()}
+	return &meter{sink: sink, size: size, of: of, lastPreviewed: time.Now().Add(firstPreview - previewEvery)}
 }
 
 // frame counts one more frame. The last ones are told by finish, once the file is whole.

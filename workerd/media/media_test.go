@@ -29,7 +29,7 @@ var small = Size{Width: 64, Height: 48}
 // findOnce finds ffmpeg as workerd does.
 var findOnce = sync.OnceValues(func() (*Tools, error) { return Find(context.Background(), os.Stderr) })
 
-func tools(t *testing.T) *Tools {
+func tools(t testing.TB) *Tools {
 	t.Helper()
 	found, err := findOnce()
 	if err != nil {
@@ -101,7 +101,7 @@ func difference(a, b []byte) float64 {
 	return float64(sum) / float64(len(a))
 }
 
-func travelTask(t *testing.T, start, end string, params map[string]any) engine.Task {
+func travelTask(t testing.TB, start, end string, params map[string]any) engine.Task {
 	t.Helper()
 	raw, err := json.Marshal(params)
 	if err != nil {
@@ -111,6 +111,13 @@ func travelTask(t *testing.T, start, end string, params map[string]any) engine.T
 		ID: uuid.New(), Type: TravelSegment, Params: raw, OutDir: t.TempDir(),
 		Inputs: []engine.Input{{Path: start, Role: engine.StartImage}, {Path: end, Role: engine.EndImage}},
 	}
+}
+
+func BenchmarkCancel(b *testing.B) {
+	e := NewEngine(tools(b), 1)
+	enginetest.BenchmarkCancel(b, e, func() engine.Task {
+		return travelTask(b, photo("coffee"), photo("cat"), map[string]any{"segment_frames_target": 400, "parsed_resolution_wh": "1536x1024", "fps_helpers": 16})
+	})
 }
 
 func TestEngineConforms(t *testing.T) { //nolint:paralleltest // it watches goroutines

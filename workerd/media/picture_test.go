@@ -259,3 +259,43 @@ func TestThumbnail(t *testing.T) {
 		}
 	}
 }
+
+func TestSmallPictureIsASmallJPEG(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ width, height, wantWidth, wantHeight int }{
+		{1000, 500, 320, 160}, {500, 1000, 160, 320}, {320, 320, 320, 320}, {64, 48, 64, 48}, {2000, 2, 320, 1},
+	} {
+		var data bytes.Buffer
+		if err := png.Encode(&data, quadrants(test.width, test.height)); err != nil {
+			t.Fatal(err)
+		}
+		small, err := SmallPicture(data.Bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		picture, err := jpeg.Decode(bytes.NewReader(small))
+		if err != nil || picture.Bounds() != image.Rect(0, 0, test.wantWidth, test.wantHeight) {
+			t.Errorf("%dx%d became %v, %v", test.width, test.height, picture.Bounds(), err)
+		}
+	}
+	var data bytes.Buffer
+	if err := png.Encode(&data, image.NewNRGBA(image.Rect(0, 0, 16, 16))); err != nil {
+		t.Fatal(err)
+	}
+	small, err := SmallPicture(data.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	picture, err := jpeg.Decode(bytes.NewReader(small))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, g, b, _ := picture.At(8, 8).RGBA(); min(r, g, b) < 0xf000 {
+		t.Errorf("transparent became %d %d %d, not white", r>>8, g>>8, b>>8)
+	}
+	for _, bad := range [][]byte{nil, []byte("GIF89a"), data.Bytes()[:40]} {
+		if _, err := SmallPicture(bad); err == nil {
+			t.Errorf("%q was taken for a picture", bad)
+		}
+	}
+}

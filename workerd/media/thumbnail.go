@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"image"
+	"image/color"
 	"image/jpeg"
 	"os"
 
@@ -18,6 +19,8 @@ const (
 	ThumbnailWidth = 640
 	// previewWidth is how wide a preview of an unfinished result is at most, in pixels.
 	previewWidth = 320
+	// maxPreviewPixels is how large a picture may be that is made into a preview: decoding it must not be felt.
+	maxPreviewPixels = 5_000_000
 	// jpegQuality is out of 100.
 	jpegQuality = 85
 )
@@ -97,6 +100,30 @@ func Preview(frame []byte, size Size) ([]byte, error) {
 	small := fit(size, previewWidth)
 	img := image.NewRGBA(image.Rect(0, 0, small.Width, small.Height))
 	draw.ApproxBiLinear.Scale(img, img.Bounds(), toImage(frame, size), image.Rect(0, 0, size.Width, size.Height), draw.Src, nil)
+	return encodeJPEG(img)
+}
+
+// SmallPicture makes a preview of a PNG, JPEG or WebP picture: a JPEG of at most 320 pixels a side, transparent parts on white.
+func SmallPicture(data []byte) ([]byte, error) {
+	config, _, err := image.DecodeConfig(bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("read a preview: %w", err)
+	}
+	if pixels := int64(config.Width) * int64(config.Height); pixels < 1 || pixels > maxPreviewPixels {
+		return nil, fmt.Errorf("a preview has %dx%d pixels; at most %d million can be shown", config.Width, config.Height, maxPreviewPixels/1_000_000)
+	}
+	decoded, _, err := image.Decode(bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("read a preview: %w", err)
+	}
+	longer := max(config.Width, config.Height)
+	small := Size{Width: config.Width, Height: config.Height}
+	if longer > previewWidth {
+		small = Size{Width: max(1, config.Width*previewWidth/longer), Height: max(1, config.Height*previewWidth/longer)}
+	}
+	img := image.NewRGBA(image.Rect(0, 0, small.Width, small.Height))
+	draw.Draw(img, img.Bounds(), image.NewUniform(color.White), image.Point{}, draw.Src)
+	draw.ApproxBiLinear.Scale(img, img.Bounds(), decoded, decoded.Bounds(), draw.Over, nil)
 	return encodeJPEG(img)
 }
 

@@ -68,6 +68,18 @@ func TestTheEngineOpenAI(t *testing.T) { //nolint:paralleltest // the suite watc
 	})
 }
 
+// BenchmarkCancel cancels a video that the engine openai has this server make.
+func BenchmarkCancel(b *testing.B) {
+	address := serve(b, openaiserver.Config{Engine: newPainter()})
+	e, err := openai.New(b.Context(), "painters", openai.Config{URL: address + "/v1", Slots: 1, Tasks: tasks("painter-1")})
+	if err != nil {
+		b.Fatal(err)
+	}
+	enginetest.BenchmarkCancel(b, e, func() engine.Task {
+		return newTask(b, "travel_segment", `{"prompt":"slow","size":"64x64","segment_frames_target":9}`, engine.StartImage, engine.EndImage)
+	})
+}
+
 // silent is a sink that nobody listens to.
 type silent struct{}
 
@@ -75,7 +87,7 @@ func (silent) Progress(engine.Progress) {}
 func (silent) Preview([]byte, string)   {}
 func (silent) Log(string)               {}
 
-func newTask(t *testing.T, taskType, raw string, inputs ...engine.Role) engine.Task {
+func newTask(t testing.TB, taskType, raw string, inputs ...engine.Role) engine.Task {
 	t.Helper()
 	task := engine.Task{ID: uuid.New(), Attempt: 1, Type: taskType, Params: json.RawMessage(raw), OutDir: t.TempDir()}
 	for i, role := range inputs {

@@ -27,7 +27,7 @@ import (
 const patience = time.Minute
 
 // serve starts a server on a loopback address, whose files lie in a folder of the test, and returns its address.
-func serve(t *testing.T, c openaiserver.Config) string {
+func serve(t testing.TB, c openaiserver.Config) string {
 	t.Helper()
 	c.Listen, c.Folder = "127.0.0.1:0", t.TempDir()
 	s, err := openaiserver.New(c)

@@ -26,13 +26,26 @@ type job struct {
 	cancel context.CancelCauseFunc
 
 	mu       sync.Mutex
-	progress json.RawMessage
-	changed  chan struct{}
+	frame    frame
+	picture  []byte        // a preview that the engine gave and that has not been looked at
+	changed  chan struct{} // frame
+	pictured chan struct{} // picture
+
+	previews []string // keys of previews that may be in storage, oldest first; whoever shows them has them, then whoever ends the job
+}
+
+// frame is how far a job is, as its row shows it.
+type frame struct {
+	Percent float64 `json:"percent"`
+	Value   float64 `json:"value"`
+	Max     float64 `json:"max"`
+	Phase   string  `json:"phase"`
+	Preview string  `json:"preview,omitempty"` // the address of the newest one that is stored
 }
 
 // begin says that a task runs; the function it returns says that it does not any more.
 func (w *Worker) begin(hold taskdb.Hold, cancel context.CancelCauseFunc) (*job, func()) {
-	j := &job{hold: hold, cancel: cancel, changed: make(chan struct{}, 1)}
+	j := &job{hold: hold, cancel: cancel, changed: make(chan struct{}, 1), pictured: make(chan struct{}, 1)}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.running[hold.TaskID] = j
@@ -116,23 +129,27 @@ func (s sink) Progress(p engine.Progress) {
 	if p.Max > 0 {
 		percent = float64(int(1000*p.Value/p.Max)) / 10
 	}
-	frame, err := json.Marshal(map[string]any{"percent": percent, "value": p.Value, "max": p.Max, "phase": p.Phase})
-	if err != nil { // not a number
+	if _, err := json.Marshal([]float64{percent, p.Value, p.Max}); err != nil { // not a number
 		return
 	}
 	s.job.mu.Lock()
-	s.job.progress = frame
+	s.job.frame = frame{Percent: percent, Value: p.Value, Max: p.Max, Phase: p.Phase, Preview: s.job.frame.Preview}
 	s.job.mu.Unlock()
-	select {
-	case s.job.changed <- struct{}{}:
-	default:
-	}
+	ring(s.job.changed)
 }
 
+// last is how far the job is, for its row; nil while nothing is known.
 func (j *job) last() json.RawMessage {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.progress
+	if j.frame == (frame{}) {
+		return nil
+	}
+	data, err := json.Marshal(j.frame)
+	if err != nil {
+		return nil
+	}
+	return data
 }
 
 // tell writes the job's progress into its row while it changes, until ctx ends. The answer may be that the task is no longer ours.

@@ -44,6 +44,7 @@ func (w *Worker) handle(ctx context.Context, task taskdb.Task) error {
 		err = w.expand(ctx, j, log)
 	} else {
 		err = w.run(ctx, j, task, log)
+		w.forget(ctx, j, log)
 	}
 	if cause := context.Cause(ctx); err != nil && outcome.IsOver(cause) {
 		return fmt.Errorf("told to stop: %w", cause)
@@ -109,6 +110,7 @@ func (w *Worker) make(ctx context.Context, j *job, s *station, task taskdb.Task,
 		group.Wait()
 	}()
 	group.Go(func() { w.tell(telling, j) })
+	group.Go(func() { w.show(telling, j, task, log) })
 	result, err := s.Run(ctx, engine.Task{
 		ID: task.ID, Attempt: task.Attempt, Type: task.TaskType, Params: task.Params, Inputs: inputs, OutDir: out,
 	}, sink{job: j, log: log})
@@ -266,9 +268,6 @@ type sink struct {
 	job *job
 	log *slog.Logger
 }
-
-// Preview implements [engine.Sink]. There is no place for unfinished results.
-func (s sink) Preview([]byte, string) {}
 
 // Log implements [engine.Sink].
 func (s sink) Log(line string) { s.log.Info("engine", "line", line) }

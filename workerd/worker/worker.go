@@ -69,6 +69,7 @@ type Config struct {
 	Drain        time.Duration      // how long a stop waits for running tasks
 	TaskTimeout  time.Duration      // the longest that fetching and the engine may take
 	CheckEvery   time.Duration      // how often an engine that is down is asked how it is
+	PreviewEvery time.Duration      // the least time between two previews of a task
 	Upkeep       keeper.Intervals
 	Log          *slog.Logger
 
@@ -91,6 +92,8 @@ type Worker struct {
 	running map[uuid.UUID]*job
 	heard   atomic.Int64 // time of the last heartbeat that was answered, in Unix nanoseconds
 	told    []byte       // what the database has been told of this worker; only beat and what goes before it touches it
+
+	forgetting sync.WaitGroup // deletions of previews
 }
 
 // New makes a worker; nothing happens before Run.
@@ -150,6 +153,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer func() {
 		end()
 		group.Wait()
+		w.forgetting.Wait()
 	}()
 	group.Go(func() { w.beat(background) })
 	group.Go(func() { loop.Run(background) })

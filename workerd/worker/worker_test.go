@@ -172,7 +172,7 @@ func (b *bundle) run(t *testing.T, change func(*worker.Config), engines ...engin
 	}
 	config := worker.Config{
 		Pool: pool, Bucket: b.bucket, Engines: all, WorkerID: "w-" + t.Name(), PublicURL: publicURL, TempDir: t.TempDir(),
-		Slots: 1, CheckEvery: 20 * time.Millisecond, Thumbnail: tools(t).Thumbnail, Lease: 90 * time.Second, Poll: 100 * time.Millisecond, Drain: 300 * time.Millisecond, TaskTimeout: time.Minute,
+		Slots: 1, CheckEvery: 20 * time.Millisecond, PreviewEvery: 10 * time.Millisecond, Thumbnail: tools(t).Thumbnail, Lease: 90 * time.Second, Poll: 100 * time.Millisecond, Drain: 300 * time.Millisecond, TaskTimeout: time.Minute,
 		Upkeep: keeper.Intervals{Requeue: time.Second, Sweep: time.Second},
 		Log:    slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}

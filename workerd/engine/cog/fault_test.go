@@ -40,7 +40,7 @@ type fake struct {
 	accepts []string
 }
 
-func serve(t *testing.T, f *fake) *fake {
+func serve(t testing.TB, f *fake) *fake {
 	t.Helper()
 	f.now, f.running = map[string]context.CancelFunc{}, make(chan struct{}, 1)
 	if f.output == nil {
@@ -159,7 +159,7 @@ func hurried(t *testing.T, f *fake) *Engine {
 	return e
 }
 
-func someTask(t *testing.T, params string) engine.Task {
+func someTask(t testing.TB, params string) engine.Task {
 	t.Helper()
 	return engine.Task{ID: uuid.New(), Attempt: 1, Type: single, Params: json.RawMessage(params), OutDir: t.TempDir()}
 }
@@ -198,6 +198,15 @@ func TestEngine(t *testing.T) {
 	for name, streams := range map[string]bool{"synchronous": false, "streaming": true} {
 		t.Run(name, func(t *testing.T) {
 			enginetest.Run(t, subject(connect(t, serve(t, &fake{streams: streams}).URL)))
+		})
+	}
+}
+
+func BenchmarkCancel(b *testing.B) {
+	for name, streams := range map[string]bool{"synchronous": false, "streaming": true} {
+		b.Run(name, func(b *testing.B) {
+			e := connect(b, serve(b, &fake{streams: streams}).URL)
+			enginetest.BenchmarkCancel(b, e, func() engine.Task { return someTask(b, long) })
 		})
 	}
 }

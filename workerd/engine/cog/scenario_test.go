@@ -36,7 +36,7 @@ func configure(url string) Config {
 	}}
 }
 
-func connect(t *testing.T, url string) *Engine {
+func connect(t testing.TB, url string) *Engine {
 	t.Helper()
 	e, err := New(t.Context(), "cog", configure(url))
 	if err != nil {
@@ -79,7 +79,7 @@ func newTask(t *testing.T, taskType, params string) engine.Task {
 }
 
 // drawing makes a PNG of a size.
-func drawing(t *testing.T, width, height int) []byte {
+func drawing(t testing.TB, width, height int) []byte {
 	t.Helper()
 	picture := image.NewGray(image.Rect(0, 0, width, height))
 	picture.SetGray(5, 5, color.Gray{200})

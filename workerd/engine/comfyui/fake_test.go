@@ -56,7 +56,7 @@ func (j *job) item() []any {
 	return []any{0, j.id, map[string]any{}, map[string]string{"client_id": j.client}, []string{"3"}}
 }
 
-func serve(t *testing.T, f *fake) *fake {
+func serve(t testing.TB, f *fake) *fake {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	f.sockets, f.history, f.stopping = map[string]*websocket.Conn{}, map[string]any{}, ctx

@@ -30,7 +30,7 @@ func hurried(t *testing.T, f *fake) *Engine {
 	return e
 }
 
-func slowTask(t *testing.T, params string) engine.Task {
+func slowTask(t testing.TB, params string) engine.Task {
 	t.Helper()
 	return engine.Task{ID: uuid.New(), Attempt: 1, Type: single, Params: json.RawMessage(params), OutDir: t.TempDir()}
 }
@@ -76,6 +76,11 @@ func subject(e *Engine) enginetest.Subject {
 func TestEngine(t *testing.T) {
 	f := serve(t, &fake{})
 	enginetest.Run(t, subject(connect(t, f.URL)))
+}
+
+func BenchmarkCancel(b *testing.B) {
+	f := serve(b, &fake{})
+	enginetest.BenchmarkCancel(b, connect(b, f.URL), func() engine.Task { return slowTask(b, long) })
 }
 
 func TestARunGoesOnThroughBrokenConnections(t *testing.T) {

@@ -30,7 +30,7 @@ const (
 	travel = "travel_segment"
 )
 
-func connect(t *testing.T, url string) *Engine {
+func connect(t testing.TB, url string) *Engine {
 	t.Helper()
 	e, err := New(t.Context(), "comfyui", Config{URL: url, Tasks: map[string]Task{
 		single: {Workflow: "testdata/picture.json"},

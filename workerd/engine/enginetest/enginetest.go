@@ -239,14 +239,14 @@ func checkError(t *testing.T, err error, want engine.Class) {
 
 // sink checks progress as it comes.
 type sink struct {
-	t      *testing.T
+	t      testing.TB
 	moving chan struct{} // closed at the first progress above 0
 
 	mu   sync.Mutex
 	last engine.Progress
 }
 
-func newSink(t *testing.T) *sink {
+func newSink(t testing.TB) *sink {
 	t.Helper()
 	return &sink{t: t, moving: make(chan struct{})}
 }

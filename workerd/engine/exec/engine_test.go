@@ -543,13 +543,7 @@ func BenchmarkCancel(b *testing.B) {
 	for _, do := range []string{"long", "disobey"} {
 		b.Run(do, func(b *testing.B) {
 			e := opened(b, configOf("good"))
-			var total, worst time.Duration
-			for b.Loop() {
-				took := cancelled(b, e, do)
-				total, worst = total+took, max(worst, took)
-			}
-			b.ReportMetric(float64(total.Microseconds())/float64(b.N)/1000, "ms/cancel")
-			b.ReportMetric(float64(worst.Microseconds())/1000, "ms-worst")
+			enginetest.BenchmarkCancel(b, e, func() engine.Task { return taskOf(b, do) })
 		})
 	}
 }

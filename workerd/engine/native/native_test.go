@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
@@ -365,11 +366,34 @@ func BenchmarkImage(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer cpuTime(b)()
+			var took []time.Duration
 			for b.Loop() {
+				began := time.Now()
 				if _, err := e.Run(b.Context(), task(b, SingleImage, params), silent{}); err != nil {
 					b.Fatal(err)
 				}
+				took = append(took, time.Since(began))
 			}
+			slices.Sort(took)
+			b.ReportMetric(took[len(took)/2].Seconds(), "s-p50")
+		})
+	}
+}
+
+// BenchmarkCancel cancels a picture after its first step, and a travel after its first.
+func BenchmarkCancel(b *testing.B) {
+	for _, backend := range backends {
+		e := newEngine(b, backend, 1, 1)
+		b.Run(backend+"/image", func(b *testing.B) {
+			enginetest.BenchmarkCancel(b, e, func() engine.Task {
+				return task(b, SingleImage, map[string]any{"prompt": "red apple", "size": "2048x2048"})
+			})
+		})
+		b.Run(backend+"/travel", func(b *testing.B) {
+			start, end := ends(b, e)
+			enginetest.BenchmarkCancel(b, e, func() engine.Task {
+				return task(b, media.TravelSegment, map[string]any{"segment_frames_target": 900, "parsed_resolution_wh": "1024x1024"}, start, end)
+			})
 		})
 	}
 }

@@ -33,7 +33,7 @@ func (e *Engine) travel(ctx context.Context, task engine.Task, p params.Params, 
 	keys := min(asked.Frames, mostKeys)
 	j := &journey{
 		nets: e.nets, asked: asked, framing: newFraming(asked.Size), keys: keys,
-		meter: &meter{sink: sink, max: float64(travelSteps + keys + asked.Frames), shown: time.Now()},
+		meter: &meter{sink: sink, max: float64(travelSteps + keys + asked.Frames), shown: time.Now().Add(firstPreview - previewEvery)},
 	}
 	j.meter.add(0, "inverting")
 	if j.condition, err = e.nets.condition(ctx, known); err != nil {
@@ -189,7 +189,7 @@ func (j *journey) finish(ctx context.Context, tools *media.Tools, path string) e
 			return err
 		}
 		j.meter.add(float64(to-from), "drawing")
-		return nil
+		return j.drawn(ctx, part[(to-from)/2*latentNumbers:][:latentNumbers])
 	})
 	if err != nil {
 		return err
@@ -247,10 +247,32 @@ func (j *journey) frame(ctx context.Context, key int) ([]byte, error) {
 	return rawFrame(scale(large.image(), j.asked.Size.Width, j.asked.Size.Height)), nil
 }
 
-// encoded counts a frame that was written.
+// drawn shows, now and then, the picture of a latent, small as the nets draw it.
+func (j *journey) drawn(ctx context.Context, latent []float32) error {
+	if !j.meter.due() {
+		return nil
+	}
+	picture, err := j.nets.decode(ctx, latent)
+	if err != nil {
+		return err
+	}
+	data, err := encodePNG(j.framing.window(picture).image())
+	if err != nil {
+		return err
+	}
+	j.meter.sink.Preview(data, "image/png")
+	return nil
+}
+
+// encoded counts a frame that was written, and shows it now and then.
 func (j *journey) encoded(frame []byte) {
 	j.meter.add(1, "encoding")
-	j.meter.preview(frame, j.asked.Size)
+	if !j.meter.due() {
+		return
+	}
+	if data, err := media.Preview(frame, j.asked.Size); err == nil {
+		j.meter.sink.Preview(data, "image/jpeg")
+	}
 }
 
 // slerp writes the point between two noises that is as far from the middle as they are, on the arc between them.
@@ -411,16 +433,14 @@ func (m *meter) end() {
 	m.sink.Progress(engine.Progress{Value: m.max, Max: m.max, Phase: "done"})
 }
 
-// preview shows a frame now and then.
-func (m *meter) preview(frame []byte, size media.Size) {
+// due says, now and then, that an unfinished frame should be shown.
+func (m *meter) due() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
 	if now.Sub(m.shown) < previewEvery {
-		return
+		return false
 	}
 	m.shown = now
-	if data, err := media.Preview(frame, size); err == nil {
-		m.sink.Preview(data, "image/jpeg")
-	}
+	return true
 }

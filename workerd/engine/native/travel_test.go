@@ -3,6 +3,7 @@ package native
 import (
 	"bytes"
 	"fmt"
+	"image"
 	"math"
 	"path/filepath"
 	"testing"
@@ -84,6 +85,47 @@ func TestTravel(t *testing.T) {
 			}
 		})
 	}
+}
+
+// shown is a sink that keeps previews.
+type shown struct{ previews []image.Config }
+
+func (*shown) Progress(engine.Progress) {}
+func (s *shown) Preview(data []byte, mediaType string) {
+	config, format, err := image.DecodeConfig(bytes.NewReader(data))
+	if err != nil || "image/"+format != mediaType {
+		config = image.Config{}
+	}
+	s.previews = append(s.previews, config)
+}
+func (*shown) Log(string) {}
+
+func TestTravelShowsFramesNowAndThen(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t, BackendGo, 1, 1)
+	size := media.Size{Width: 640, Height: 320}
+	sink := &shown{}
+	j := &journey{nets: e.nets, asked: &media.TravelTask{Size: size}, framing: newFraming(size), meter: &meter{sink: sink}}
+	show := func(want int, width, height int) {
+		t.Helper()
+		if len(sink.previews) != want || want > 0 && (sink.previews[want-1].Width != width || sink.previews[want-1].Height != height) {
+			t.Fatalf("shown are %+v, want %d, the last of %dx%d", sink.previews, want, width, height)
+		}
+	}
+	draw := func() {
+		t.Helper()
+		if err := j.drawn(t.Context(), normal(1, latentNumbers)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	draw()
+	show(1, 128, 64)
+	draw()
+	j.encoded(make([]byte, 3*size.Width*size.Height))
+	show(1, 128, 64) // too soon
+	j.meter.shown = j.meter.shown.Add(-previewEvery)
+	j.encoded(make([]byte, 3*size.Width*size.Height))
+	show(2, 320, 160)
 }
 
 func meanApart(a, b []byte) float64 {

@@ -21,16 +21,18 @@ type Runtime struct {
 	cuda    bool
 }
 
-// loaded guards the library, of which a process has one.
-var loaded struct {
+// library is the one library that a process has.
+var library struct {
 	sync.Mutex
 
-	path string // "" until it is loaded
+	path   string // "" until one was found that can be loaded
+	loaded bool
 }
 
-// Open loads the library, or uses the loaded one, and chooses the device.
+// Open finds a library that can be loaded, or uses the one that was found, and chooses the device. For the CPU the library is loaded
+// again with the first model, so that it takes no memory of a worker without work.
 func Open(options Options) (*Runtime, error) {
-	path, err := load()
+	path, err := find()
 	if err != nil {
 		return nil, err
 	}
@@ -52,12 +54,12 @@ func Open(options Options) (*Runtime, error) {
 	return r, nil
 }
 
-// load loads the first library that can be.
-func load() (string, error) {
-	loaded.Lock()
-	defer loaded.Unlock()
-	if loaded.path != "" {
-		return loaded.path, nil
+// find gives the path of the first library that can be loaded.
+func find() (string, error) {
+	library.Lock()
+	defer library.Unlock()
+	if library.path != "" {
+		return library.path, nil
 	}
 	var failed []error
 	for _, path := range libraries() {
@@ -71,13 +73,30 @@ func load() (string, error) {
 			failed = append(failed, fmt.Errorf("%s: %w", path, err))
 			continue
 		}
-		loaded.path = path
+		if err := binding.DestroyEnvironment(); err != nil {
+			return "", fmt.Errorf("close ONNX Runtime: %w", err)
+		}
+		library.path = path
 		return path, nil
 	}
 	if len(failed) > 0 {
 		return "", fmt.Errorf("load ONNX Runtime: %w", errors.Join(failed...))
 	}
 	return "", ErrNotFound
+}
+
+// load loads the library that was found, unless it is loaded.
+func load() error {
+	library.Lock()
+	defer library.Unlock()
+	if library.loaded {
+		return nil
+	}
+	if err := binding.InitializeEnvironment(); err != nil {
+		return fmt.Errorf("load ONNX Runtime: %w", err)
+	}
+	library.loaded = true
+	return nil
 }
 
 // Device is what models run on, such as "cpu (ONNX Runtime)" or "cuda:0".
@@ -93,6 +112,9 @@ type Net struct {
 
 // Load reads a model with one output.
 func (r *Runtime) Load(model []byte) (*Net, error) {
+	if err := load(); err != nil {
+		return nil, err
+	}
 	inputs, outputs, err := binding.GetInputOutputInfoWithONNXData(model)
 	if err != nil {
 		return nil, fmt.Errorf("read the model: %w", err)

@@ -1,0 +1,45 @@
+import {
+  type InvalidateOptions,
+  type InvalidateQueryFilters,
+  QueryClient,
+  type QueryClientConfig,
+  type QueryFilters,
+  type QueryKey,
+} from '@tanstack/react-query';
+import { cacheTimes } from './keys.js';
+import { retryDelay, shouldRetry } from './retry.js';
+
+/**
+ * A QueryClient that takes a bare key where TanStack Query 5 wants filters, as people write it and as version 4 had it:
+ * `queryClient.getQueriesData(['generations', projectId])` is `getQueriesData({ queryKey: ['generations', projectId] })`.
+ */
+export class DarkroomQueryClient extends QueryClient {
+  override getQueriesData<TData = unknown>(filters: QueryFilters | QueryKey): [QueryKey, TData | undefined][] {
+    return super.getQueriesData<TData>(asFilters(filters));
+  }
+
+  override invalidateQueries(filters?: InvalidateQueryFilters | QueryKey, options?: InvalidateOptions): Promise<void> {
+    return super.invalidateQueries(filters && asFilters(filters), options);
+  }
+}
+
+function asFilters<F extends QueryFilters>(filters: F | QueryKey): F {
+  return isKey(filters) ? ({ queryKey: filters } as unknown as F) : filters;
+}
+
+function isKey(filters: object): filters is QueryKey {
+  return Array.isArray(filters);
+}
+
+/** Makes the cache as the hooks expect it: database errors are tried again with growing pauses, what was refused is not. */
+export function createQueryClient(config: QueryClientConfig = {}): DarkroomQueryClient {
+  const { queries, mutations, ...others } = config.defaultOptions ?? {};
+  return new DarkroomQueryClient({
+    ...config,
+    defaultOptions: {
+      ...others,
+      queries: { staleTime: cacheTimes.tasks, retry: shouldRetry, retryDelay, ...queries },
+      mutations: { retry: shouldRetry, retryDelay, ...mutations },
+    },
+  });
+}
