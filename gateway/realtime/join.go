@@ -63,6 +63,11 @@ func (s *socket) join(ctx context.Context, m phoenix.Message) {
 	}
 	s.welcome(m, ch.request)
 	ch.sub.Start(from)
+	if s.version == phoenix.V1 && m.Ref.Number() == 0 {
+		// A client that numbers its joins no more cannot know the answer, and would leave its channel at the next try, since it finds itself still joining.
+		// A channel that broke is tried again instead, and its events are heard meanwhile.
+		ch.push(phoenix.Error, map[string]string{"reason": "The answer to this join cannot be known: load the page anew when it suits."})
+	}
 }
 
 // welcome says that a join is good.

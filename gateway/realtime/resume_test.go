@@ -63,6 +63,7 @@ func TestAClientThatNumbersNoJoinGoesOnWhereItWas(t *testing.T) {
 		if f := p.until("the answer", func(f frame) bool { return f.Event == "phx_reply" }); f.Payload.Status != "ok" {
 			t.Fatalf("joining again: %s", f.raw)
 		}
+		p.until("a broken channel", func(f frame) bool { return f.Event == "phx_error" }) // or the client would leave it
 	}
 	again()
 	w.generation(w.a, "back")
