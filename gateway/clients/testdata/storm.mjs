@@ -52,7 +52,9 @@ const changes = (client, name, bindings, to = record(name)) => {
   channel.subscribe((status) => {
     to.status(status);
     // The old client leaves a channel by itself when the answer to a join is late. It says so, and the app subscribes anew.
-    if (status === 'CLOSED') setTimeout(() => changes(client, name, bindings, to), 0);
+    if (status !== 'CLOSED') return;
+    tell({ended: name}); // what comes meanwhile it does not hear
+    setTimeout(() => changes(client, name, bindings, to), 0);
   });
 };
 
