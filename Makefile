@@ -29,9 +29,10 @@ test: ## Run all tests on a temporary PostgreSQL, with the race detector where t
 		go test ./...; \
 	fi
 
+# A part of the first line, or fewer rows: go run ./sql/bench -h.
 .PHONY: bench
-bench: ## Measure claim and complete beside what this machine's disk allows, the engines, what HTTP adds, and realtime
-	@go run ./sql/bench
+bench: ## Measure the task path beside other queues and what this disk allows, then engines, HTTP and realtime; results and plots in bin/bench, or out=folder
+	@go run ./sql/bench -out '$(or $(out),bin/bench)'
 	@go test -run '^$$' -bench . -benchtime 10x ./workerd ./workerd/media ./workerd/engine/native ./workerd/engine/exec \
 		./workerd/engine/comfyui ./workerd/engine/cog ./workerd/openaiserver
 	@go test -run '^$$' -bench Overhead -benchtime 2000x ./gateway/rest

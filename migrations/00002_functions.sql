@@ -1613,7 +1613,7 @@ begin
     update public.tasks t
     set status = 'In Progress', worker_id = p_worker, claimed_at = clock_timestamp(), attempt = t.attempt + 1,
         progress = null, run_after = null, updated_at = clock_timestamp()
-    where t.id = v_row.task_id and t.status = 'Queued'
+    where t.id = v_row.task_id and (t.status = 'Queued') is true
       and t.owner_id = v_row.owner_id and t.task_type = v_row.task_type and t.cost = v_row.cost
       and t.created_at = v_row.created_at and t.job_no = v_row.job_no
       and (t.dependant_on is null or not exists (select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete'))
@@ -2142,7 +2142,7 @@ declare
   v_task public.tasks;
 begin
   perform darkroom.lock_owner(new.owner_id);
-  select t.* into v_task from public.tasks t where t.id = new.id and t.status = 'Queued';
+  select t.* into v_task from public.tasks t where t.id = new.id and (t.status = 'Queued') is true;
   if found then
     -- A running tree needs its children.
     perform darkroom.check_queue_room(v_task.owner_id, v_task.job_no, v_task.orchestrator_task_id is null);
@@ -2358,13 +2358,13 @@ begin
       update public.tasks t
       set progress = coalesce(t.progress, '{}') || jsonb_build_object('percent', 100 * v_done / v_all, 'value', v_done, 'max', v_all, 'phase', 'tasks'),
           updated_at = clock_timestamp()
-      where t.id = p_child.orchestrator_task_id and t.status = 'In Progress';
+      where t.id = p_child.orchestrator_task_id and (t.status = 'In Progress') is true;
       return;
     end if;
   end if;
 
   select t.* into v_before from public.tasks t
-  where t.id = p_child.orchestrator_task_id and t.status = 'In Progress' for update;
+  where t.id = p_child.orchestrator_task_id and (t.status = 'In Progress') is true for update;
   if not found or v_open is not null and (
        v_done < (v_before.params #>> '{orchestrator_details,num_new_segments_to_generate}')::integer
        or not coalesce(v_before.progress ? 'message', false)) then
@@ -2776,7 +2776,7 @@ begin
   loop
     perform darkroom.lock_owner(v_held.owner_id);
     select t.* into v_task from public.tasks t
-    where t.id = v_held.id and t.status = 'In Progress' and t.worker_id = p_worker for update;
+    where t.id = v_held.id and (t.status = 'In Progress') is true and t.worker_id = p_worker for update;
     if found and not darkroom.has_live_children(v_task.id) then
       perform darkroom.requeue_task(v_task, 'lost', p_error);
       v_count := v_count + 1;
@@ -3389,7 +3389,7 @@ declare
   v_worker text;
   v_available numeric;
 begin
-  select t.* into v_task from public.tasks t where t.id = p_task and t.status = 'Queued' and t.attempt > 0;
+  select t.* into v_task from public.tasks t where t.id = p_task and (t.status = 'Queued') is true and t.attempt > 0;
   if not found or v_task.owner_id <> darkroom.caller_owner() then
     return false;
   end if;
@@ -3530,7 +3530,7 @@ begin
   where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p_row.owner_id, p_row.task_type, p_row.cost, p_row.created_at, p_row.job_no)
     and not exists (
       select from public.tasks t
-      where t.id = p_row.task_id and t.status = 'Queued'
+      where t.id = p_row.task_id and (t.status = 'Queued') is true
         and (t.owner_id, t.task_type, t.cost, t.created_at, t.job_no) = (p_row.owner_id, p_row.task_type, p_row.cost, p_row.created_at, p_row.job_no)
         and (t.dependant_on is null or not exists (select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete')));
   if found then
@@ -3786,7 +3786,7 @@ begin
     continue when not darkroom.lock_owner(v_due.owner_id, false);
     delete from darkroom.task_delayed d where d.task_id = v_due.task_id and d.run_after <= clock_timestamp();
     if found then
-      select t.* into v_task from public.tasks t where t.id = v_due.task_id and t.status = 'Queued';
+      select t.* into v_task from public.tasks t where t.id = v_due.task_id and (t.status = 'Queued') is true;
       if found then
         perform darkroom.file_task(v_task);
         v_count := v_count + 1;
@@ -4274,7 +4274,7 @@ begin
       set status = 'In Progress', worker_id = v_worker, claimed_at = clock_timestamp(), attempt = t.attempt + 1,
           progress = null, run_after = null, updated_at = clock_timestamp()
       from mine m left join accounts a on a.owner_id = m.owner_id
-      where t.id = m.task_id and t.status = 'Queued' and (m.cost = 0 or m.upto <= a.balance_after - a.held_after)
+      where t.id = m.task_id and (t.status = 'Queued') is true and (m.cost = 0 or m.upto <= a.balance_after - a.held_after)
         and (t.owner_id, t.task_type, t.cost, t.created_at, t.job_no) = (m.owner_id, m.task_type, m.cost, m.created_at, m.job_no)
         and (t.dependant_on is null or not exists (select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete'))
       returning t.*
@@ -4298,7 +4298,7 @@ begin
         and p.owner_id = any (v_locked)
         and not exists (
           select from public.tasks t
-          where t.id = p.task_id and t.status = 'Queued'
+          where t.id = p.task_id and (t.status = 'Queued') is true
             and (t.owner_id, t.task_type, t.cost, t.created_at, t.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no)
             and (t.dependant_on is null or not exists (select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete')));
 
@@ -4407,7 +4407,7 @@ begin
   update public.tasks t
   set status = 'Complete', output_location = complete_task.output_location, thumbnail_url = complete_task.thumbnail_url,
       metadata = t.metadata || coalesce(complete_task.metadata, '{}'), error_message = null, completed_at = clock_timestamp(), updated_at = clock_timestamp()
-  where t.id = complete_task.task_id and t.owner_id = v_owner and t.status = 'In Progress'
+  where t.id = complete_task.task_id and t.owner_id = v_owner and (t.status = 'In Progress') is true
     and t.worker_id = coalesce(v_worker, t.worker_id) and t.attempt = coalesce(v_attempt, t.attempt)
   returning t.* into v_task;
   if not found then
@@ -4486,7 +4486,7 @@ begin
         set status = 'Complete', output_location = w.output_location, thumbnail_url = w.thumbnail_url,
             metadata = t.metadata || coalesce(w.metadata, '{}'), error_message = null, completed_at = clock_timestamp(), updated_at = clock_timestamp()
         from wanted w
-        where t.id = w.task_id and t.status = 'In Progress' and t.worker_id = complete_tasks.worker_id and t.attempt = coalesce(w.attempt, t.attempt)
+        where t.id = w.task_id and (t.status = 'In Progress') is true and t.worker_id = complete_tasks.worker_id and t.attempt = coalesce(w.attempt, t.attempt)
           and t.owner_id = coalesce(darkroom.caller_owner(), t.owner_id)
         returning w.place, t as task
       ), attempts as (
@@ -5456,7 +5456,7 @@ begin
     from jsonb_array_elements(running) r where jsonb_typeof(r -> 'progress') = 'object'
   ), mine as (
     select t.id, s.progress from said s join public.tasks t on t.id = s.id
-    where t.status = 'In Progress' and t.worker_id = v_worker and t.attempt = s.attempt
+    where (t.status = 'In Progress') is true and t.worker_id = v_worker and t.attempt = s.attempt
       and t.progress is distinct from s.progress
     for update of t skip locked
   )
@@ -5897,7 +5897,7 @@ begin
     raise exception 'Invalid params' using errcode = 'TD003', detail = 'progress must be a JSON object of up to 4 kB.';
   end if;
   update public.tasks t set progress = report_progress.progress, updated_at = clock_timestamp()
-  where t.id = report_progress.task_id and t.status = 'In Progress'
+  where t.id = report_progress.task_id and (t.status = 'In Progress') is true
     and t.worker_id = v_worker and t.attempt = report_progress.attempt;
   if not found then
     -- The update may have locked the row before it found it changed: the owner's lock, which comes first, must not be taken now.
@@ -5950,7 +5950,7 @@ begin
   loop
     continue when not darkroom.lock_owner(v_due.owner_id, false);
     select t.* into v_task from public.tasks t left join public.workers w on w.id = t.worker_id
-    where t.id = v_due.id and t.status = 'In Progress' and darkroom.lease_end(t, w) < v_now and not darkroom.has_live_children(t.id)
+    where t.id = v_due.id and (t.status = 'In Progress') is true and darkroom.lease_end(t, w) < v_now and not darkroom.has_live_children(t.id)
     for update of t;
     if found then
       return next darkroom.requeue_task(v_task, 'expired', format('Worker %s was not heard from.', v_task.worker_id));
@@ -6109,7 +6109,7 @@ begin
     select h.owner_id
     from (select r.owner_id, r.task_type, r.cost, r.created_at, r.job_no, r.task_id from darkroom.task_ready r
           union all select b.* from backlog b) h
-    where not exists (select from public.tasks t where t.id = h.task_id and t.status = 'Queued' and coalesce(t.run_after <= clock_timestamp(), true)
+    where not exists (select from public.tasks t where t.id = h.task_id and (t.status = 'Queued') is true and coalesce(t.run_after <= clock_timestamp(), true)
             and (t.owner_id, t.task_type, t.cost, t.created_at, t.job_no) = (h.owner_id, h.task_type, h.cost, h.created_at, h.job_no))
        or exists (select from darkroom.task_deps d where d.task_id = h.task_id)
        or exists (select from darkroom.task_delayed d where d.task_id = h.task_id)
@@ -6134,11 +6134,11 @@ begin
     -- waits for what has ended, or for what it does not depend on
     select d.owner_id from darkroom.task_deps d
     where not exists (select from public.tasks t join public.tasks w on w.id = d.dep_id
-      where t.id = d.task_id and t.status = 'Queued' and d.dep_id = any (t.dependant_on) and w.status in ('Queued', 'In Progress'))
+      where t.id = d.task_id and (t.status = 'Queued') is true and d.dep_id = any (t.dependant_on) and w.status in ('Queued', 'In Progress'))
     union
     -- delayed, but not Queued, or until another time
     select d.owner_id from darkroom.task_delayed d
-    where not exists (select from public.tasks t where t.id = d.task_id and t.status = 'Queued' and t.run_after = d.run_after)
+    where not exists (select from public.tasks t where t.id = d.task_id and (t.status = 'Queued') is true and t.run_after = d.run_after)
     order by 1
   loop
     v_report.checked := v_report.checked + 1;

@@ -18,7 +18,7 @@ begin
     continue when not darkroom.lock_owner(v_due.owner_id, false);
     delete from darkroom.task_delayed d where d.task_id = v_due.task_id and d.run_after <= clock_timestamp();
     if found then
-      select t.* into v_task from public.tasks t where t.id = v_due.task_id and t.status = 'Queued';
+      select t.* into v_task from public.tasks t where t.id = v_due.task_id and (t.status = 'Queued') is true;
       if found then
         perform darkroom.file_task(v_task);
         v_count := v_count + 1;

@@ -140,7 +140,7 @@ begin
       set status = 'In Progress', worker_id = v_worker, claimed_at = clock_timestamp(), attempt = t.attempt + 1,
           progress = null, run_after = null, updated_at = clock_timestamp()
       from mine m left join accounts a on a.owner_id = m.owner_id
-      where t.id = m.task_id and t.status = 'Queued' and (m.cost = 0 or m.upto <= a.balance_after - a.held_after)
+      where t.id = m.task_id and (t.status = 'Queued') is true and (m.cost = 0 or m.upto <= a.balance_after - a.held_after)
         and (t.owner_id, t.task_type, t.cost, t.created_at, t.job_no) = (m.owner_id, m.task_type, m.cost, m.created_at, m.job_no)
         and (t.dependant_on is null or not exists (select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete'))
       returning t.*
@@ -164,7 +164,7 @@ begin
         and p.owner_id = any (v_locked)
         and not exists (
           select from public.tasks t
-          where t.id = p.task_id and t.status = 'Queued'
+          where t.id = p.task_id and (t.status = 'Queued') is true
             and (t.owner_id, t.task_type, t.cost, t.created_at, t.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no)
             and (t.dependant_on is null or not exists (select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete')));
 

@@ -69,7 +69,7 @@ begin
   update public.tasks t
   set status = 'Complete', output_location = complete_task.output_location, thumbnail_url = complete_task.thumbnail_url,
       metadata = t.metadata || coalesce(complete_task.metadata, '{}'), error_message = null, completed_at = clock_timestamp(), updated_at = clock_timestamp()
-  where t.id = complete_task.task_id and t.owner_id = v_owner and t.status = 'In Progress'
+  where t.id = complete_task.task_id and t.owner_id = v_owner and (t.status = 'In Progress') is true
     and t.worker_id = coalesce(v_worker, t.worker_id) and t.attempt = coalesce(v_attempt, t.attempt)
   returning t.* into v_task;
   if not found then

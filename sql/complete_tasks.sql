@@ -48,7 +48,7 @@ begin
         set status = 'Complete', output_location = w.output_location, thumbnail_url = w.thumbnail_url,
             metadata = t.metadata || coalesce(w.metadata, '{}'), error_message = null, completed_at = clock_timestamp(), updated_at = clock_timestamp()
         from wanted w
-        where t.id = w.task_id and t.status = 'In Progress' and t.worker_id = complete_tasks.worker_id and t.attempt = coalesce(w.attempt, t.attempt)
+        where t.id = w.task_id and (t.status = 'In Progress') is true and t.worker_id = complete_tasks.worker_id and t.attempt = coalesce(w.attempt, t.attempt)
           and t.owner_id = coalesce(darkroom.caller_owner(), t.owner_id)
         returning w.place, t as task
       ), attempts as (

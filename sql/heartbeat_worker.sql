@@ -37,7 +37,7 @@ begin
     from jsonb_array_elements(running) r where jsonb_typeof(r -> 'progress') = 'object'
   ), mine as (
     select t.id, s.progress from said s join public.tasks t on t.id = s.id
-    where t.status = 'In Progress' and t.worker_id = v_worker and t.attempt = s.attempt
+    where (t.status = 'In Progress') is true and t.worker_id = v_worker and t.attempt = s.attempt
       and t.progress is distinct from s.progress
     for update of t skip locked
   )

@@ -15,7 +15,7 @@ begin
     raise exception 'Invalid params' using errcode = 'TD003', detail = 'progress must be a JSON object of up to 4 kB.';
   end if;
   update public.tasks t set progress = report_progress.progress, updated_at = clock_timestamp()
-  where t.id = report_progress.task_id and t.status = 'In Progress'
+  where t.id = report_progress.task_id and (t.status = 'In Progress') is true
     and t.worker_id = v_worker and t.attempt = report_progress.attempt;
   if not found then
     -- The update may have locked the row before it found it changed: the owner's lock, which comes first, must not be taken now.

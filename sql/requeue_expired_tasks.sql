@@ -32,7 +32,7 @@ begin
   loop
     continue when not darkroom.lock_owner(v_due.owner_id, false);
     select t.* into v_task from public.tasks t left join public.workers w on w.id = t.worker_id
-    where t.id = v_due.id and t.status = 'In Progress' and darkroom.lease_end(t, w) < v_now and not darkroom.has_live_children(t.id)
+    where t.id = v_due.id and (t.status = 'In Progress') is true and darkroom.lease_end(t, w) < v_now and not darkroom.has_live_children(t.id)
     for update of t;
     if found then
       return next darkroom.requeue_task(v_task, 'expired', format('Worker %s was not heard from.', v_task.worker_id));

@@ -37,7 +37,7 @@ begin
     select h.owner_id
     from (select r.owner_id, r.task_type, r.cost, r.created_at, r.job_no, r.task_id from darkroom.task_ready r
           union all select b.* from backlog b) h
-    where not exists (select from public.tasks t where t.id = h.task_id and t.status = 'Queued' and coalesce(t.run_after <= clock_timestamp(), true)
+    where not exists (select from public.tasks t where t.id = h.task_id and (t.status = 'Queued') is true and coalesce(t.run_after <= clock_timestamp(), true)
             and (t.owner_id, t.task_type, t.cost, t.created_at, t.job_no) = (h.owner_id, h.task_type, h.cost, h.created_at, h.job_no))
        or exists (select from darkroom.task_deps d where d.task_id = h.task_id)
        or exists (select from darkroom.task_delayed d where d.task_id = h.task_id)
@@ -62,11 +62,11 @@ begin
     -- waits for what has ended, or for what it does not depend on
     select d.owner_id from darkroom.task_deps d
     where not exists (select from public.tasks t join public.tasks w on w.id = d.dep_id
-      where t.id = d.task_id and t.status = 'Queued' and d.dep_id = any (t.dependant_on) and w.status in ('Queued', 'In Progress'))
+      where t.id = d.task_id and (t.status = 'Queued') is true and d.dep_id = any (t.dependant_on) and w.status in ('Queued', 'In Progress'))
     union
     -- delayed, but not Queued, or until another time
     select d.owner_id from darkroom.task_delayed d
-    where not exists (select from public.tasks t where t.id = d.task_id and t.status = 'Queued' and t.run_after = d.run_after)
+    where not exists (select from public.tasks t where t.id = d.task_id and (t.status = 'Queued') is true and t.run_after = d.run_after)
     order by 1
   loop
     v_report.checked := v_report.checked + 1;

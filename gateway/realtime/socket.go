@@ -107,7 +107,6 @@ func (s *socket) write() {
 			return
 		}
 		s.mu.Unlock()
-		_ = s.conn.SetWriteDeadline(time.Now().Add(writeMost))
 		s.net.hold()
 		for _, m := range list {
 			frame := m.frame
@@ -208,7 +207,7 @@ func (s *socket) close(code uint16, reason string) {
 		s.room = nil
 	}
 	s.mu.Unlock()
-	_ = s.net.SetWriteDeadline(time.Now().Add(shutMost))
+	s.net.hurry()
 	_ = s.conn.WriteClose(code, []byte(reason))
 	_ = s.net.Close()
 }
@@ -216,10 +215,11 @@ func (s *socket) close(code uint16, reason string) {
 // heard notes a sign of life.
 func (s *socket) heard() { _ = s.conn.SetReadDeadline(time.Now().Add(silenceMost)) }
 
-// corked is a connection whose writes can be gathered into few.
+// corked is a connection whose writes can be gathered into few. Its client has some time to take each of them.
 type corked struct {
 	net.Conn
 
+	last   atomic.Bool // what is written now is the last
 	mu     sync.Mutex
 	held   bool
 	buffer *[]byte
@@ -233,14 +233,14 @@ func (c *corked) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.held {
-		return c.Conn.Write(p) //nolint:wrapcheck // it is a net.Conn
+		return len(p), c.send(p)
 	}
 	if len(*c.buffer)+len(p) > gather {
 		if err := c.flush(); err != nil {
 			return 0, err
 		}
 		if len(p) > gather {
-			return c.Conn.Write(p) //nolint:wrapcheck // it is a net.Conn
+			return len(p), c.send(p)
 		}
 	}
 	*c.buffer = append(*c.buffer, p...)
@@ -266,9 +266,30 @@ func (c *corked) flush() error {
 	if len(*c.buffer) == 0 {
 		return nil
 	}
-	_, err := c.Conn.Write(*c.buffer)
+	err := c.send(*c.buffer)
 	*c.buffer = (*c.buffer)[:0]
-	return err //nolint:wrapcheck // it is a net.Conn
+	return err
+}
+
+// send writes in pieces, so that a client on a slow line is not taken for one that does not read.
+func (c *corked) send(p []byte) error {
+	for len(p) > 0 {
+		if !c.last.Load() {
+			_ = c.SetWriteDeadline(time.Now().Add(writeMost))
+		}
+		n := min(len(p), gather)
+		if _, err := c.Conn.Write(p[:n]); err != nil {
+			return err //nolint:wrapcheck // it is a net.Conn
+		}
+		p = p[n:]
+	}
+	return nil
+}
+
+// hurry gives the client a moment for what is still written.
+func (c *corked) hurry() {
+	c.last.Store(true)
+	_ = c.SetWriteDeadline(time.Now().Add(shutMost))
 }
 
 // bucket limits what a client does in a while.

@@ -158,7 +158,6 @@ func TestBadInputIsRefusedWithACode(t *testing.T) {
 		"/projects/" + project + "/generations?limit=99999999999": {400, "GW001"},
 		"/projects/" + project + "/generations?older_than=today":  {400, "GW001"},
 		"/tasks":                    {404, "GW004"},
-		"/":                         {404, "GW004"},
 		"/functions/v1/create_task": {405, "GW006"},
 	} {
 		b.wantError(b.send(http.MethodGet, path, ""), want.status, want.code)

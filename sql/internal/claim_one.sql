@@ -84,7 +84,7 @@ begin
     update public.tasks t
     set status = 'In Progress', worker_id = p_worker, claimed_at = clock_timestamp(), attempt = t.attempt + 1,
         progress = null, run_after = null, updated_at = clock_timestamp()
-    where t.id = v_row.task_id and t.status = 'Queued'
+    where t.id = v_row.task_id and (t.status = 'Queued') is true
       and t.owner_id = v_row.owner_id and t.task_type = v_row.task_type and t.cost = v_row.cost
       and t.created_at = v_row.created_at and t.job_no = v_row.job_no
       and (t.dependant_on is null or not exists (select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete'))

@@ -9,7 +9,7 @@ declare
   v_task public.tasks;
 begin
   perform darkroom.lock_owner(new.owner_id);
-  select t.* into v_task from public.tasks t where t.id = new.id and t.status = 'Queued';
+  select t.* into v_task from public.tasks t where t.id = new.id and (t.status = 'Queued') is true;
   if found then
     -- A running tree needs its children.
     perform darkroom.check_queue_room(v_task.owner_id, v_task.job_no, v_task.orchestrator_task_id is null);

@@ -21,13 +21,13 @@ begin
       update public.tasks t
       set progress = coalesce(t.progress, '{}') || jsonb_build_object('percent', 100 * v_done / v_all, 'value', v_done, 'max', v_all, 'phase', 'tasks'),
           updated_at = clock_timestamp()
-      where t.id = p_child.orchestrator_task_id and t.status = 'In Progress';
+      where t.id = p_child.orchestrator_task_id and (t.status = 'In Progress') is true;
       return;
     end if;
   end if;
 
   select t.* into v_before from public.tasks t
-  where t.id = p_child.orchestrator_task_id and t.status = 'In Progress' for update;
+  where t.id = p_child.orchestrator_task_id and (t.status = 'In Progress') is true for update;
   if not found or v_open is not null and (
        v_done < (v_before.params #>> '{orchestrator_details,num_new_segments_to_generate}')::integer
        or not coalesce(v_before.progress ? 'message', false)) then

@@ -16,7 +16,7 @@ begin
   loop
     perform darkroom.lock_owner(v_held.owner_id);
     select t.* into v_task from public.tasks t
-    where t.id = v_held.id and t.status = 'In Progress' and t.worker_id = p_worker for update;
+    where t.id = v_held.id and (t.status = 'In Progress') is true and t.worker_id = p_worker for update;
     if found and not darkroom.has_live_children(v_task.id) then
       perform darkroom.requeue_task(v_task, 'lost', p_error);
       v_count := v_count + 1;

@@ -12,7 +12,7 @@ declare
   v_worker text;
   v_available numeric;
 begin
-  select t.* into v_task from public.tasks t where t.id = p_task and t.status = 'Queued' and t.attempt > 0;
+  select t.* into v_task from public.tasks t where t.id = p_task and (t.status = 'Queued') is true and t.attempt > 0;
   if not found or v_task.owner_id <> darkroom.caller_owner() then
     return false;
   end if;

@@ -12,7 +12,7 @@ begin
   where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p_row.owner_id, p_row.task_type, p_row.cost, p_row.created_at, p_row.job_no)
     and not exists (
       select from public.tasks t
-      where t.id = p_row.task_id and t.status = 'Queued'
+      where t.id = p_row.task_id and (t.status = 'Queued') is true
         and (t.owner_id, t.task_type, t.cost, t.created_at, t.job_no) = (p_row.owner_id, p_row.task_type, p_row.cost, p_row.created_at, p_row.job_no)
         and (t.dependant_on is null or not exists (select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete')));
   if found then
