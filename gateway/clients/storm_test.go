@@ -5,10 +5,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"net"
 	"net/url"
@@ -16,7 +14,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -24,7 +21,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"darkroom/gateway/identity"
@@ -487,136 +483,6 @@ func (s *storm) restartDatabase(crash bool) {
 	s.pg = next
 }
 
-// name is a text that was never used.
-func (s *storm) name() string { return fmt.Sprintf("n%d", s.names.Add(1)) }
-
-// write makes one transaction after another, not faster than the storm's rate.
-func (s *storm) write(ctx context.Context, random *rand.Rand) {
-	pace := time.NewTicker(time.Second * time.Duration(s.size.writers) * perTransaction / time.Duration(s.size.rate))
-	defer pace.Stop()
-	mine := map[uuid.UUID][]uuid.UUID{} // shots, by project
-	for ctx.Err() == nil {
-		select {
-		case <-ctx.Done():
-			return
-		case <-pace.C:
-		}
-		a := s.accounts[random.IntN(len(s.accounts))]
-		n := random.IntN(len(a.projects))
-		if random.IntN(6) == 0 {
-			if s.runTask(ctx, a.projects[n]) != nil {
-				s.failures.Add(1)
-			}
-			continue
-		}
-		s.transaction(ctx, a.projects[n], a.hot[n], mine, random)
-	}
-}
-
-const perTransaction = 8 // events, about
-
-var errTurnedBack = errors.New("turned back")
-
-// transaction makes, changes and deletes rows, and is turned back now and then.
-func (s *storm) transaction(ctx context.Context, project, hot uuid.UUID, mine map[uuid.UUID][]uuid.UUID, random *rand.Rand) {
-	var made []uuid.UUID
-	var rows int64
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		do := func(id uuid.UUID, sql string, args ...any) error {
-			tag, err := tx.Exec(ctx, sql, append([]any{id}, args...)...)
-			rows += tag.RowsAffected()
-			return err
-		}
-		shot, generation, placed := uuid.New(), uuid.New(), uuid.New()
-		err := errors.Join(
-			do(shot, "insert into shots (id, project_id, name) values ($1, $2, $3)", project, s.name()),
-			do(generation, "insert into generations (id, project_id, type, location, metadata) values ($1, $2, 'image', 'https://files.example.com/a.png', jsonb_build_object('n', $3::text))", project, s.name()),
-			do(placed, "insert into shot_generations (id, shot_id, generation_id, position) values ($1, $2, $3, 1)", shot, generation),
-		)
-		for n := range random.IntN(4) {
-			err = errors.Join(err, do(shot, "update shots set name = $2 where id = $1", s.name()), do(placed, "update shot_generations set position = $2 where id = $1", n+2))
-		}
-		if random.IntN(4) == 0 { // a part is turned back
-			part := pgx.BeginFunc(ctx, tx, func(part pgx.Tx) error {
-				if _, err := part.Exec(ctx, "update shots set name = 'never' where id = $1", shot); err != nil {
-					return err
-				}
-				return errTurnedBack
-			})
-			err = errors.Join(err, onlyFaults(part))
-		}
-		if list := mine[project]; len(list) > 0 && random.IntN(2) == 0 {
-			at := random.IntN(len(list))
-			err = errors.Join(err, do(list[at], "delete from shots where id = $1"))
-			mine[project] = slices.Delete(list, at, at+1)
-		}
-		if random.IntN(3) == 0 { // last, because others wait for it
-			err = errors.Join(err, do(hot, "update shots set name = $2 where id = $1", s.name()))
-		}
-		if err == nil && random.IntN(10) == 0 {
-			err = errTurnedBack
-		}
-		made = append(made, shot)
-		return err
-	})
-	if err != nil {
-		s.failures.Add(1)
-		return
-	}
-	mine[project] = append(mine[project], made...)
-	s.stored.Add(rows)
-}
-
-// onlyFaults leaves out what was to be.
-func onlyFaults(err error) error {
-	if errors.Is(err, errTurnedBack) {
-		return nil
-	}
-	return err
-}
-
-// writeLong holds a transaction open while hundreds of others commit, again and again.
-func (s *storm) writeLong(ctx context.Context) {
-	for n := 0; ctx.Err() == nil; n++ {
-		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-			for _, a := range s.accounts {
-				for _, project := range a.projects {
-					if _, err := tx.Exec(ctx, "insert into shots (project_id, name) values ($1, $2)", project, s.name()); err != nil {
-						return err
-					}
-				}
-			}
-			held, cancel := context.WithTimeout(ctx, 10*time.Second) // a database that was restarted is noticed
-			defer cancel()
-			s.reach(held, s.stored.Load()+s.size.events/20)
-			_, err := tx.Exec(context.WithoutCancel(ctx), "update shots set name = $2 where id = $1", s.accounts[n%len(s.accounts)].hot[0], s.name())
-			return err
-		})
-		if err != nil {
-			s.failures.Add(1)
-			continue
-		}
-		s.stored.Add(int64(2 * len(s.accounts)))
-	}
-}
-
-// runTask makes a task and runs it to its end.
-func (s *storm) runTask(ctx context.Context, project uuid.UUID) error {
-	_, err := s.db.CreateTask(ctx, taskdb.NewTask{ProjectID: project, ToolID: "image-generation", Input: json.RawMessage(`{"prompt": "a storm"}`)})
-	if err != nil {
-		return err
-	}
-	s.stored.Add(1)
-	task, found, err := s.db.ClaimNextTask(ctx, "gpu-1")
-	if err != nil || !found {
-		return err
-	}
-	const ofClaimAndCompletion = 5
-	_, err = s.db.CompleteTask(ctx, taskdb.Hold{TaskID: task.ID, WorkerID: "gpu-1", Attempt: task.Attempt}, taskdb.Output{Location: "https://files.example.com/a.png"})
-	s.stored.Add(ofClaimAndCompletion)
-	return err
-}
-
 // last writes what every client waits for.
 func (s *storm) last(ctx context.Context) {
 	s.t.Helper()
@@ -626,144 +492,4 @@ func (s *storm) last(ctx context.Context) {
 			must(s.t, err)
 		}
 	}
-}
-
-// logged is one event of the log.
-type logged struct {
-	owner, project, table, kind string
-	row, mark, at               string
-}
-
-// log reads what is stored after an event, in the order of the log.
-func (s *storm) log(ctx context.Context, after int64) []logged {
-	s.t.Helper()
-	rows, err := s.pool.Query(ctx, `
-		select to_char(created_at, 'HH24:MI:SS.MS ') || id || ' ' || xid, owner_id::text, coalesce(project_id::text, ''), table_name, kind, row_id,
-		  concat_ws(' ', table_name, kind, row_id, case when kind <> 'DELETE' then
-		    case table_name
-		      when 'shots' then data ->> 'name' when 'projects' then data ->> 'name' when 'generations' then data -> 'metadata' ->> 'n'
-		      when 'shot_generations' then data ->> 'position'
-		      when 'tasks' then concat_ws('/', data ->> 'status', data ->> 'attempt', data ->> 'generation_created', data ->> 'updated_at')
-		    end
-		  end)
-		from darkroom.task_events where id > $1 order by id`, after)
-	must(s.t, err)
-	list, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (l logged, err error) {
-		err = r.Scan(&l.at, &l.owner, &l.project, &l.table, &l.kind, &l.row, &l.mark)
-		return l, err
-	})
-	must(s.t, err)
-	return list
-}
-
-// shows tells whether a client is to receive an event.
-func (m member) shows(l logged) bool {
-	here := l.project == m.Project
-	switch m.Kind {
-	case "spec":
-		return here && l.table == "generations"
-	case "stream":
-		return here
-	case "all":
-		return l.owner == m.Owner
-	}
-	switch l.table {
-	case "tasks":
-		return here && l.kind != "DELETE"
-	case "generations", "shots":
-		return here
-	}
-	return l.owner == m.Owner && l.table != "projects"
-}
-
-const (
-	notTheirs   = "received what is not stored, or not theirs: "
-	showMissing = 10
-	showFaults  = 14
-)
-
-// tally is what came of clients.
-type tally struct{ clients, streams, received, twice, joins, errors, left int }
-
-func (a *tally) add(b tally) {
-	a.clients += b.clients
-	a.streams += b.streams
-	a.received += b.received
-	a.twice += b.twice
-	a.joins += b.joins
-	a.errors += b.errors
-	a.left += b.left
-}
-
-// compare holds what a client received to what is stored and theirs. For each row the changes must follow each other; after a connection broke they may
-// begin again at an earlier one, and from there follow each other again, to the last.
-func (s *storm) compare(m member, stored []logged, received got) tally {
-	s.t.Helper()
-	type place struct {
-		row string
-		nth int
-	}
-	places, length := map[string]place{}, map[string]int{}
-	for _, l := range stored {
-		if !m.shows(l) {
-			continue
-		}
-		row := l.table + " " + l.row
-		if _, again := places[l.mark]; again {
-			s.t.Fatalf("two events look alike: %s", l.mark)
-		}
-		places[l.mark] = place{row, length[row]}
-		length[row]++
-	}
-	result := tally{clients: 1, received: len(received.Events), joins: received.Statuses["SUBSCRIBED"], errors: received.Statuses["CHANNEL_ERROR"]}
-	if m.Kind == "stream" {
-		result.streams = 1
-	}
-	at, seen := map[string]int{}, map[string]bool{}
-	var faults []string
-	fault := func(text string, args ...any) { faults = append(faults, fmt.Sprintf(text, args...)) }
-	for _, mark := range received.Events {
-		mark = strings.TrimRight(mark, " ")
-		p, known := places[mark]
-		if !known {
-			fault(notTheirs+"%s", mark)
-			continue
-		}
-		next := at[p.row]
-		if p.nth > next {
-			fault("out of order: change %d of its row after %d of %d: %s", p.nth, next-1, length[p.row], mark)
-		}
-		at[p.row] = p.nth + 1
-		if seen[mark] {
-			result.twice++
-		}
-		seen[mark] = true
-	}
-	for _, row := range slices.Sorted(maps.Keys(length)) {
-		if at[row] != length[row] {
-			fault("the last of %d changes received is %d: %s", length[row], at[row], row)
-		}
-	}
-	missing := 0
-	for _, l := range stored {
-		if _, theirs := places[l.mark]; theirs && !seen[l.mark] {
-			if missing++; missing <= showMissing {
-				fault("missing, of %s: %s", l.at, l.mark)
-			}
-		}
-	}
-	if missing > 0 {
-		fault("%d of %d events are missing", missing, len(places))
-	}
-	if received.Resets > 0 {
-		fault("%d resets", received.Resets)
-	}
-	if received.Statuses["CLOSED"] > 0 { // it left by itself, and told the app, which subscribed anew: what it received must be theirs
-		result.left = 1
-		faults = slices.DeleteFunc(faults, func(text string) bool { return !strings.HasPrefix(text, notTheirs) })
-	}
-	if len(faults) > 0 {
-		s.t.Errorf("client %s: %d faults, such as\n  %s\n %s", m.Name, len(faults), strings.Join(faults[max(0, len(faults)-showFaults):], "\n  "), strings.Join(received.History, "; "))
-	}
-	return result
 }
