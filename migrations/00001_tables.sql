@@ -545,6 +545,7 @@ create table darkroom.realtime_leases (
   gateway_id uuid not null,
   last_ref bigint not null,
   position text,
+  came_from uuid,
   lost_at timestamptz,
   updated_at timestamptz not null default clock_timestamp()
 ) with (fillfactor = 70);
@@ -553,6 +554,7 @@ comment on column darkroom.realtime_leases.key is 'Hash of who subscribed to wha
 comment on column darkroom.realtime_leases.owner_id is 'The user; null: the service.';
 comment on column darkroom.realtime_leases.last_ref is 'The last message number that the client used, or somewhat less.';
 comment on column darkroom.realtime_leases.position is 'What it has received, at least; null: as far as its gateway.';
+comment on column darkroom.realtime_leases.came_from is 'The lease whose place it began from, while that was not known to have lost its connection.';
 comment on column darkroom.realtime_leases.lost_at is 'When its connection broke; null: it has one, if its gateway lives.';
 
 -- Who changed what only the service may change: users, tokens, prices, tools, granted credits. Triggers write it, and refuse every change to it.

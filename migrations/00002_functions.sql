@@ -350,6 +350,34 @@ grant execute on function auth.event_epoch to authenticator;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/auth/event_floor.sql
+-- For the gateway: a number that all events exceed of transactions from xid on. So a search for events that were not seen need not begin at the first.
+--
+-- The number is read first and xid assigned afterwards: whoever has a greater xid began to write later, and numbers are given while writing. The xmax of
+-- a snapshot would not do: it follows the last transaction that has ended, and greater ones may be running. The message makes the commit wait for
+-- the disk, so that after a crash neither the number nor xid is given again.
+create or replace function auth.event_floor()
+returns table (last_id bigint, xid xid8)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_last bigint;
+  v_xid xid8;
+begin
+  select s.last_value into v_last from darkroom.task_events_id s;
+  v_xid := pg_current_xact_id();
+  perform pg_logical_emit_message(true, 'darkroom', '');
+  return query select v_last, v_xid;
+end
+$$;
+comment on function auth.event_floor is 'A number below which no event appears any more once xid has ended.';
+revoke all on function auth.event_floor from public;
+grant execute on function auth.event_floor to authenticator;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/auth/finish_upload.sql
 -- Ends a reservation by saying what is stored now: how many bytes, null for nothing. The other columns that are null stay as they are. False: the
 -- reservation is not there any more, because it had lapsed, and nothing was changed. For the gateway.
@@ -604,7 +632,7 @@ grant execute on function auth.open_event_log to authenticator;
 -- Transactions commit in another order than they write, so a number alone is no place in the log: numbers below it appear later. What has been seen
 -- is therefore said by snapshots: all that was visible in seen, and of what was visible in upto all up to the number after_id. Without upto the
 -- events up to now are read, and the first row says which now that was: it is no event, table_name is null, upto is the snapshot to go on with,
--- and id a number that events of later transactions exceed. It comes also when there is no event.
+-- and id the last number that was given. It comes also when there is no event.
 --
 -- owner, project: only events of these; then floor, a number that all unseen events exceed, keeps the search short. max_rows: null for all.
 -- record: the row after the change; of a task's update, what cannot change is read from the task, and an entry of the ledger, which never changes, there. old_record: a deleted row, or the id.
@@ -926,28 +954,42 @@ declare
   v_from text;
 begin
   perform pg_advisory_xact_lock(hashtextextended(encode(take_lease.key, 'hex'), 0));
-  select l.id, l.last_ref, l.lost_at is not null or coalesce(g.seen_at < clock_timestamp() - c_silent, true) as lost into v_nearest
+  select l.id, l.last_ref, l.came_from, l.lost_at is not null or coalesce(g.seen_at < clock_timestamp() - c_silent, true) as lost into v_nearest
   from darkroom.realtime_leases l left join darkroom.realtime_gateways g on g.id = l.gateway_id
-  where l.key = take_lease.key and l.last_ref < take_lease.ref
-  order by l.last_ref desc, 3 desc limit 1;
+  where l.key = take_lease.key and (take_lease.ref is null or l.last_ref < take_lease.ref)
+  order by case when take_lease.ref is null then l.lost_at is not null end desc, l.last_ref desc, 4 desc limit 1;
   if not found then
     return query insert into darkroom.realtime_leases as n (key, owner_id, gateway_id, last_ref)
-      values (take_lease.key, take_lease.owner, take_lease.gateway, take_lease.ref) returning n.id, null::text;
+      values (take_lease.key, take_lease.owner, take_lease.gateway, coalesce(take_lease.ref, 0)) returning n.id, null::text;
     return;
   end if;
 
+  -- What it came from, at gateways of which nobody knew yet that they had died, is left over; unless there are others, which may have come back instead.
+  with recursive before as (
+    select l.id, l.came_from, l.lost_at, l.gateway_id from darkroom.realtime_leases l where l.id = v_nearest.came_from and l.key = take_lease.key
+    union
+    select l.id, l.came_from, l.lost_at, l.gateway_id from darkroom.realtime_leases l join before b on l.id = b.came_from where l.key = take_lease.key
+  )
+  delete from darkroom.realtime_leases l
+  where l.id in (
+      select b.id from before b left join darkroom.realtime_gateways g on g.id = b.gateway_id
+      where b.lost_at is null and coalesce(g.seen_at < clock_timestamp() - c_silent, true))
+    and not exists (
+      select from darkroom.realtime_leases o where o.key = take_lease.key and o.id <> v_nearest.id and o.id not in (select b.id from before b));
+
   select coalesce(l.position, g.position) into v_from
   from darkroom.realtime_leases l left join darkroom.realtime_gateways g on g.id = l.gateway_id
-  where l.key = take_lease.key and l.last_ref < take_lease.ref and (l.id = v_nearest.id or l.last_ref >= take_lease.ref - c_near)
+  where l.key = take_lease.key
+    and (take_lease.ref is null or l.last_ref < take_lease.ref and (l.id = v_nearest.id or l.last_ref >= take_lease.ref - c_near))
   order by case when l.position is null then g.seen_at else l.updated_at end limit 1;
   if v_nearest.lost then
     update darkroom.realtime_leases l
-    set gateway_id = take_lease.gateway, last_ref = take_lease.ref, position = v_from, lost_at = null, updated_at = clock_timestamp()
+    set gateway_id = take_lease.gateway, last_ref = coalesce(take_lease.ref, l.last_ref), position = v_from, lost_at = null, updated_at = clock_timestamp()
     where l.id = v_nearest.id;
     return query select v_nearest.id, v_from;
   else
-    return query insert into darkroom.realtime_leases as n (key, owner_id, gateway_id, last_ref, position)
-      values (take_lease.key, take_lease.owner, take_lease.gateway, take_lease.ref, v_from) returning n.id, v_from;
+    return query insert into darkroom.realtime_leases as n (key, owner_id, gateway_id, last_ref, position, came_from)
+      values (take_lease.key, take_lease.owner, take_lease.gateway, coalesce(take_lease.ref, 0), v_from, v_nearest.id) returning n.id, v_from;
   end if;
 end
 $$;
@@ -7123,6 +7165,10 @@ drop function auth.give_back_task(uuid,text,text);
 
 -- +goose StatementBegin
 drop function auth.finish_upload(text,uuid,bigint,text,text,jsonb);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function auth.event_floor();
 -- +goose StatementEnd
 
 -- +goose StatementBegin

@@ -280,12 +280,14 @@ create table darkroom.realtime_leases (
   gateway_id uuid not null,
   last_ref bigint not null,
   "position" text,
+  came_from uuid,
   lost_at timestamp with time zone,
   updated_at timestamp with time zone default clock_timestamp() not null,
   constraint realtime_leases_pkey PRIMARY KEY (id)
 ) with (fillfactor=70);
 CREATE INDEX realtime_leases_by_key ON darkroom.realtime_leases USING btree (key);
 comment on column darkroom.realtime_leases."position" is 'What it has received, at least; null: as far as its gateway.';
+comment on column darkroom.realtime_leases.came_from is 'The lease whose place it began from, while that was not known to have lost its connection.';
 comment on column darkroom.realtime_leases.key is 'Hash of who subscribed to what.';
 comment on column darkroom.realtime_leases.last_ref is 'The last message number that the client used, or somewhat less.';
 comment on column darkroom.realtime_leases.lost_at is 'When its connection broke; null: it has one, if its gateway lives.';
@@ -959,6 +961,8 @@ grant execute on function auth.end_sessions(uuid,uuid,text) to authenticator;
 grant execute on function auth.ended_sessions(uuid[],uuid[]) to authenticator;
 -- function auth.event_epoch() returns text sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.event_epoch() to authenticator;
+-- function auth.event_floor() returns TABLE(last_id bigint, xid xid8) plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+grant execute on function auth.event_floor() to authenticator;
 -- function auth.finish_upload(object_key text, reservation uuid, stored bigint, content_type text DEFAULT NULL::text, cache_control text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb) returns boolean plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.finish_upload(text,uuid,bigint,text,text,jsonb) to authenticator;
 -- function auth.give_back_task(task_id uuid, worker_name text, reason text) returns SETOF public.tasks plpgsql volatile security definer set search_path=pg_catalog, pg_temp

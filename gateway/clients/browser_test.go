@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,15 +17,15 @@ import (
 )
 
 // suiteTimeout bounds the suite in a browser, its start included.
-const suiteTimeout = 3 * time.Minute
+const suiteTimeout = 5 * time.Minute
 
-// page is an app: the client as a browser bundle, and the suite.
+// page is an app: the client as a browser bundle, and the suite, whose name is put in place of SUITE.
 const page = `<!doctype html>
 <meta charset="utf-8">
 <title>app</title>
 <script src="/supabase.js"></script>
 <script type="module">
-  import {run} from '/suite.mjs';
+  import {run} from '/suites/SUITE';
   window.results = [];
   const env = await (await fetch('/env.json')).json();
   try {
@@ -49,8 +50,11 @@ func chromium(t *testing.T) string {
 	return ""
 }
 
-// TestUnmodifiedClientsInChromium runs the suite on a page whose origin is another than the gateway's, so that every request is cross-origin.
-func TestUnmodifiedClientsInChromium(t *testing.T) {
+func TestUnmodifiedClientsInChromium(t *testing.T) { inChromium(t, "suite.mjs") }
+
+// inChromium runs a suite of testdata with both clients, on a page whose origin is another than the gateway's, so that every request is cross-origin.
+func inChromium(t *testing.T, suite string) {
+	t.Helper()
 	t.Parallel()
 	program := chromium(t)
 	for _, version := range versions {
@@ -59,11 +63,13 @@ func TestUnmodifiedClientsInChromium(t *testing.T) {
 			w := newWorld(t)
 			env := mustJSON(w.environment(version == "new"))
 			app := http.NewServeMux()
-			app.HandleFunc("GET /{$}", func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, page) })
+			app.HandleFunc("GET /{$}", func(rw http.ResponseWriter, _ *http.Request) {
+				fmt.Fprint(rw, strings.ReplaceAll(page, "SUITE", suite))
+			})
 			app.HandleFunc("GET /env.json", func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write(env) })
-			app.HandleFunc("GET /suite.mjs", func(rw http.ResponseWriter, r *http.Request) {
+			app.HandleFunc("GET /suites/{name}", func(rw http.ResponseWriter, r *http.Request) {
 				rw.Header().Set("Content-Type", "text/javascript")
-				http.ServeFile(rw, r, "testdata/suite.mjs")
+				http.ServeFile(rw, r, filepath.Join("testdata", filepath.Base(r.PathValue("name"))))
 			})
 			// The old bundle fetches a part of itself from where it lies.
 			app.Handle("GET /", http.FileServer(http.Dir(filepath.Join(folder, "node_modules/@supabase/supabase-js/dist/umd"))))

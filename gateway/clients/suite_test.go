@@ -18,9 +18,11 @@ import (
 	"darkroom/gateway/server"
 )
 
-// environment is what testdata/suite.mjs is told.
+// environment is what the suites of testdata are told.
 type environment struct {
 	URL         string           `json:"url"`
+	Breaker     string           `json:"breaker"` // cuts all connections to the gateway when asked by POST
+	JWTSecret   string           `json:"jwtSecret"`
 	Newest      bool             `json:"newest"` // which version of the client
 	AnonKey     string           `json:"anonKey"`
 	WorkerToken string           `json:"workerToken"` // runs everybody's tasks
@@ -80,7 +82,12 @@ func (w *world) serves(path string) bool { return slices.Contains(w.routes, path
 // environment starts a gateway and signs the users up.
 func (w *world) environment(newest bool) environment {
 	w.t.Helper()
-	env := environment{URL: w.gateway(), Newest: newest, AnonKey: anonKey, Unknown: unknown, Users: map[string]login{}}
+	between := newProxy(w.t, strings.TrimPrefix(w.gateway(), "http://"))
+	breaker := httptest.NewServer(between)
+	w.t.Cleanup(breaker.Close)
+	env := environment{
+		URL: "http://" + between.address(), Breaker: breaker.URL, JWTSecret: jwtSecret, Newest: newest, AnonKey: anonKey, Unknown: unknown, Users: map[string]login{},
+	}
 	env.WorkerToken = w.tokenOf("gpu", "worker", "").bearer
 	for name, credits := range map[string]int64{"ada": 100, "bob": 100, "cleo": 0} {
 		user := login{Email: name + "@app.example.com", Password: uuid.NewString()}
@@ -117,14 +124,18 @@ func tell(t *testing.T, r result) {
 // versions are the folders of testdata with a client.
 var versions = []string{"old", "new"}
 
-func TestUnmodifiedClientsInNode(t *testing.T) {
+func TestUnmodifiedClientsInNode(t *testing.T) { inNode(t, "suite.mjs") }
+
+// inNode runs a suite of testdata in Node with both clients.
+func inNode(t *testing.T, suite string) {
+	t.Helper()
 	t.Parallel()
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			folder := packages(t, version)
 			w := newWorld(t)
-			node := exec.CommandContext(t.Context(), "node", "testdata/node.mjs", folder)
+			node := exec.CommandContext(t.Context(), "node", "testdata/node.mjs", folder, suite)
 			node.Stdin = bytes.NewReader(mustJSON(w.environment(version == "new")))
 			node.WaitDelay = time.Second
 			var stderr bytes.Buffer

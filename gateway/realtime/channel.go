@@ -2,6 +2,7 @@ package realtime
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"slices"
 	"strings"
@@ -38,6 +39,7 @@ type channel struct {
 	casts   phoenix.Frame // of task updates
 	sub     *hub.Sub
 	over    atomic.Bool
+	key     [sha256.Size]byte // of its lease
 
 	mu    sync.Mutex
 	lease *lease
@@ -125,8 +127,11 @@ func (ch *channel) push(event string, payload any) {
 }
 
 // tell sends a message of the system.
-func (ch *channel) tell(status, text string) {
-	ch.push(phoenix.System, map[string]string{"extension": phoenix.Changes, "status": status, "message": text, "channel": ch.name})
+func (ch *channel) tell(status, text string) { ch.socket.tell(ch.joinRef, ch.topic, status, text) }
+
+func (s *socket) tell(joinRef phoenix.Ref, topic, status, text string) {
+	name := strings.TrimPrefix(topic, phoenix.TopicPrefix)
+	s.say(s.version.Push(joinRef, topic, phoenix.System, map[string]string{"extension": phoenix.Changes, "status": status, "message": text, "channel": name}))
 }
 
 // reasonOf says why something was refused or has ended, to the app.

@@ -25,6 +25,9 @@ const (
 	maxTopic       = 255
 )
 
+// errNobody refuses a join without a user: it would be shown nothing.
+var errNobody error = joinError("Nobody is signed in: nothing would be shown. Join with an access token.")
+
 // errRefused is what a client is told as it is.
 var errRefused = errors.New("this cannot be joined")
 
@@ -40,7 +43,13 @@ func (r joinError) Is(target error) bool { return target == errRefused }
 
 // join answers a phx_join.
 func (s *socket) join(ctx context.Context, m phoenix.Message) {
-	ch, from, err := s.tryJoin(ctx, m)
+	ch, from, err := s.tryJoin(ctx, m, "")
+	if errors.Is(err, errNobody) && s.version == phoenix.V1 {
+		err = s.await(m)
+		if err == nil {
+			return
+		}
+	}
 	if err != nil {
 		reason := reasonOf(err)
 		if !errors.Is(err, errRefused) {
@@ -52,15 +61,25 @@ func (s *socket) join(ctx context.Context, m phoenix.Message) {
 		}
 		return
 	}
-	bindings := ch.request.Bindings
+	s.welcome(m, ch.request)
+	ch.sub.Start(from)
+	if s.version == phoenix.V1 && m.Ref.Number() == 0 {
+		// A client that numbers its joins no more cannot know the answer, and would leave its channel at the next try, since it finds itself still joining.
+		// A channel that broke is tried again instead, and its events are heard meanwhile.
+		ch.push(phoenix.Error, map[string]string{"reason": "The answer to this join cannot be known: load the page anew when it suits."})
+	}
+}
+
+// welcome says that a join is good.
+func (s *socket) welcome(m phoenix.Message, request phoenix.JoinRequest) {
+	bindings := request.Bindings
 	if bindings == nil {
 		bindings = []phoenix.Binding{}
 	}
 	s.say(s.version.Answer(m, "ok", map[string]any{"postgres_changes": bindings}))
 	if len(bindings) > 0 {
-		ch.tell("ok", "Subscribed to PostgreSQL")
+		s.tell(joinRefOf(m), m.Topic, "ok", "Subscribed to PostgreSQL")
 	}
-	ch.sub.Start(from)
 }
 
 // joinRefOf is the number of a join, which later messages of its channel carry.
@@ -71,8 +90,8 @@ func joinRefOf(m phoenix.Message) phoenix.Ref {
 	return m.JoinRef
 }
 
-// tryJoin makes a channel whose events wait to be started, after a position when the client comes back to it.
-func (s *socket) tryJoin(ctx context.Context, m phoenix.Message) (*channel, *eventlog.Position, error) {
+// tryJoin makes a channel whose events wait to be started, after a position when the client comes back to it. token is for when the message has none.
+func (s *socket) tryJoin(ctx context.Context, m phoenix.Message, token string) (*channel, *eventlog.Position, error) {
 	name, is := strings.CutPrefix(m.Topic, phoenix.TopicPrefix)
 	if !is || name == "" || len(m.Topic) > maxTopic {
 		return nil, nil, refused("A topic is realtime:<name>, of at most %d bytes.", maxTopic)
@@ -81,7 +100,11 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message) (*channel, *eve
 	if err != nil {
 		return nil, nil, refused("%s", sentence(err))
 	}
-	s.replace(m.Topic)
+	if token != "" {
+		request.Token = token
+	}
+	old := s.replace(m.Topic)
+	defer old.giveUp()
 	switch {
 	case !s.joins.take(time.Now(), joinsPerSecond, joinsBurst):
 		return nil, nil, refused("Too many joins: at most %d a second.", joinsPerSecond)
@@ -96,7 +119,8 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message) (*channel, *eve
 		return nil, nil, refused("Too many joins: at most %d a second of a user.", userJoinsPerSecond)
 	}
 	ch := &channel{
-		socket: s, topic: m.Topic, name: name, joinRef: joinRefOf(m), request: request, who: identity.Identity{Role: caller.Who.Role, Subject: caller.Who.Subject},
+		socket: s, topic: m.Topic, name: name, joinRef: joinRefOf(m), request: request,
+		who:   identity.Identity{Role: caller.Who.Role, Subject: caller.Who.Subject},
 		frame: s.version.ChangeFrame(m.Topic), casts: s.version.BroadcastFrame(m.Topic, TaskUpdate),
 	}
 	ch.request.Token = "" // it is not kept twice
@@ -123,7 +147,7 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message) (*channel, *eve
 	if ch.sub, err = s.door.hub.Subscribe(caller, bindings, ch); err != nil {
 		return nil, nil, err
 	}
-	from, err := ch.takeLease(ctx, m.Ref.Number())
+	from, err := ch.takeLease(ctx, m.Ref.Number(), old)
 	if err != nil {
 		ch.sub.End()
 		return nil, nil, err
@@ -133,17 +157,38 @@ func (s *socket) tryJoin(ctx context.Context, m phoenix.Message) (*channel, *eve
 	return ch, from, nil
 }
 
-// replace ends the channel of a topic that its client joins anew, as after a join that it gave up.
-func (s *socket) replace(topic string) {
-	if old := s.channels[topic]; old != nil {
-		old.lose(false)
+// former is a channel that its client joins anew on the same connection.
+type former struct {
+	ch    *channel
+	place *hub.Place // how far it had certainly come; what came later is still under way to the client
+	taken bool       // its lease is gone on with
+}
+
+// giveUp leaves the lease to whoever comes back for it.
+func (f *former) giveUp() {
+	if f != nil && !f.taken {
+		f.ch.socket.door.leases.lose(f.ch.lease, f.place)
+	}
+}
+
+// replace ends the channel of a topic that its client joins anew, as after a join that it gave up, and returns where it was.
+func (s *socket) replace(topic string) *former {
+	var old *former
+	if ch := s.channels[topic]; ch != nil {
+		if place := ch.sub.Lose(); place != nil {
+			ch.over.Store(true)
+			s.door.leaveTopic(ch)
+			old = &former{ch: ch, place: place}
+		}
 		delete(s.channels, topic)
 	}
+	s.forgetAwaited(topic)
 	for topic, ch := range s.channels {
 		if ch.over.Load() {
 			delete(s.channels, topic)
 		}
 	}
+	return old
 }
 
 // caller finds out who joins: by the token of the join, else by the key of the connection.
@@ -156,7 +201,7 @@ func (s *socket) caller(ctx context.Context, token string) (*hub.Caller, error) 
 	case err != nil:
 		return nil, err
 	case caller.Who.Role == identity.Anon:
-		return nil, refused("Nobody is signed in: nothing would be shown. Join with an access token.")
+		return nil, errNobody
 	case caller.Who.Role == identity.Worker:
 		return nil, refused("Workers have nothing to subscribe to.")
 	}
@@ -184,8 +229,8 @@ func (s *socket) check(ctx context.Context, caller *hub.Caller, bindings []hub.B
 	return nil
 }
 
-// takeLease begins the lease of a channel, or goes on with the one that the same page had.
-func (ch *channel) takeLease(ctx context.Context, ref int64) (*eventlog.Position, error) {
+// takeLease begins the lease of a channel, or goes on with the one that the same page had; old is that of the same connection, if there was one.
+func (ch *channel) takeLease(ctx context.Context, ref int64, old *former) (*eventlog.Position, error) {
 	d := ch.socket.door
 	said, err := json.Marshal(ch.request.Bindings)
 	if err != nil {
@@ -193,7 +238,19 @@ func (ch *channel) takeLease(ctx context.Context, ref int64) (*eventlog.Position
 	}
 	hash := sha256.New()
 	_, _ = fmt.Fprintf(hash, "%s\n%s\n%q\n%s", ch.who.Role, ch.who.Subject, ch.topic, said)
-	id, text, err := d.leases.take(ctx, hash.Sum(nil), ch.who.Subject, ref)
+	ch.key = [sha256.Size]byte(hash.Sum(nil))
+	if old != nil && old.ch.key == ch.key {
+		old.taken = true
+		d.leases.pass(old.ch.lease)
+		from := old.place.Position
+		place, ended := ch.holdLease(old.ch.lease.id, old.place)
+		if ended {
+			d.leases.lose(ch.lease, place)
+			return nil, hub.ErrStopping
+		}
+		return &from, nil
+	}
+	id, text, err := d.leases.take(ctx, ch.key[:], ch.who.Subject, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -299,7 +356,10 @@ func (s *socket) renew(ctx context.Context, m phoenix.Message) {
 	var said struct {
 		Token *string `json:"access_token"`
 	}
-	if err := json.Unmarshal(m.Payload, &said); err != nil || ch == nil || ch.over.Load() || said.Token == nil || strings.HasPrefix(*said.Token, "sb_") {
+	if err := json.Unmarshal(m.Payload, &said); err == nil && said.Token != nil && s.awaits(m.Topic) {
+		s.admitAwaited(ctx, m.Topic, *said.Token)
+		return
+	} else if err != nil || ch == nil || ch.over.Load() || said.Token == nil || strings.HasPrefix(*said.Token, "sb_") {
 		return
 	}
 	caller, err := s.caller(ctx, *said.Token)

@@ -62,12 +62,13 @@ func newLeases(pool *pgxpool.Pool, h *hub.Hub, log *slog.Logger) *leases {
 }
 
 // take begins a lease, or goes on with one: then it says from where.
+// ref 0: the client did not number its message.
 func (l *leases) take(ctx context.Context, key []byte, owner uuid.UUID, ref int64) (id uuid.UUID, from *string, err error) {
 	var whose *uuid.UUID
 	if owner != uuid.Nil {
 		whose = &owner
 	}
-	err = l.pool.QueryRow(ctx, "select lease_id, resume_from from auth.take_lease($1, $2, $3, $4)", l.id, key, whose, ref).Scan(&id, &from)
+	err = l.pool.QueryRow(ctx, "select lease_id, resume_from from auth.take_lease($1, $2, $3, nullif($4, 0))", l.id, key, whose, ref).Scan(&id, &from)
 	if err != nil {
 		return uuid.Nil, nil, fmt.Errorf("taking a lease: %w", err)
 	}
@@ -110,6 +111,9 @@ func (l *leases) forgetLeft(now time.Time) {
 	}
 	l.left = l.left[n:]
 }
+
+// pass gives a lease up that the same connection goes on with.
+func (l *leases) pass(held *lease) { l.drop(held, func() {}) }
 
 // end gives a lease up.
 func (l *leases) end(held *lease) {

@@ -1,6 +1,7 @@
 package realtime_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -32,6 +34,112 @@ func TestAClientGoesOnWhereItsConnectionBroke(t *testing.T) {
 		got := slices.DeleteFunc(p.locations(vsn+" back"), func(l string) bool { return l == vsn+" 0" }) // at least once
 		if want := []string{vsn + " away 0", vsn + " away 1", vsn + " away 2", vsn + " away 3", vsn + " back"}; !slices.Equal(got, want) {
 			t.Errorf("%s: got %q, want %q", vsn, got, want)
+		}
+	}
+}
+
+// An old client whose connection broke between a join and its answer numbers no join any more. It goes on where it was all the same, and so does a join
+// on the connection that has the channel.
+func TestAClientThatNumbersNoJoinGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.page("1.0.0")
+	p.join("x", w.a.token, generations(w.a))
+	w.generation(w.a, "first")
+	p.locations("first")
+	must(t, p.conn.CloseNow())
+	w.generation(w.a, "away")
+	w.dispatched()
+	p.connect(w.web)
+	join := map[string]any{
+		"topic": "realtime:x", "event": "phx_join", "ref": "", "join_ref": "",
+		"payload": map[string]any{"config": map[string]any{"postgres_changes": []binding{generations(w.a)}}, "access_token": w.a.token},
+	}
+	again := func() {
+		t.Helper()
+		data, err := json.Marshal(join)
+		must(t, err)
+		must(t, p.conn.Write(t.Context(), websocket.MessageText, data))
+		if f := p.until("the answer", func(f frame) bool { return f.Event == "phx_reply" }); f.Payload.Status != "ok" {
+			t.Fatalf("joining again: %s", f.raw)
+		}
+		p.until("a broken channel", func(f frame) bool { return f.Event == "phx_error" }) // or the client would leave it
+	}
+	again()
+	w.generation(w.a, "back")
+	if got := slices.DeleteFunc(p.locations("back"), func(l string) bool { return l == "first" }); !slices.Equal(got, []string{"away", "back"}) {
+		t.Errorf("got %q", got)
+	}
+	for n := range 3 {
+		name := fmt.Sprintf("between %d", n)
+		w.generation(w.a, name)
+		again()
+		p.locations(name)
+	}
+	if n := w.count("select count(*) from darkroom.realtime_leases where owner_id = $1", w.a.id); n != 1 {
+		t.Errorf("%d leases, want 1", n)
+	}
+}
+
+// What was sent and did not arrive before the connection broke comes again.
+func TestWhatDidNotArriveComesAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.page("2.0.0")
+	p.join("x", w.a.token, generations(w.a))
+	w.generation(w.a, "read")
+	p.locations("read")
+	eventually(t, "what was read has arrived", func() bool {
+		p.reply(p.send("phoenix", "heartbeat", map[string]any{})) // reads, and so answers pings
+		return w.count("select count(*) from darkroom.realtime_leases where owner_id = $1 and position is null", w.a.id) == 1 &&
+			w.count("select count(*) from darkroom.realtime_gateways where seen_at > (select max(created_at) + interval '2 seconds' from generations where location = 'read')") == 1
+	})
+	for _, name := range []string{"sent", "sent too"} {
+		w.generation(w.a, name)
+		w.dispatched() // the page does not read, and so answers no ping
+	}
+	must(t, p.conn.CloseNow())
+	p.connect(w.web)
+	p.join("x", w.a.token, generations(w.a))
+	w.generation(w.a, "last")
+	if got := slices.DeleteFunc(p.locations("last"), func(l string) bool { return l == "read" }); !slices.Equal(got, []string{"sent", "sent too", "last"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A page that came back before anybody knew that its gateway had died does not begin where that died again and again; but where another page may have
+// come back instead, the oldest place is taken.
+func TestAGatewayThatDiedIsNotGoneBackToForever(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	take := func(gateway, key string, ref int) (lease, from string) {
+		t.Helper()
+		must(t, w.pg.Pool.QueryRow(t.Context(), "select lease_id::text, coalesce(resume_from, '') from auth.take_lease($1, $2, $3, $4)", gateway, []byte(key), w.a.id, ref).Scan(&lease, &from))
+		return lease, from
+	}
+	for _, others := range []int{0, 1} {
+		key, first, second := fmt.Sprint("key ", others), uuid.NewString(), uuid.NewString()
+		w.exec("select auth.keep_leases($1, 'old', '{}', '{}', '{}', '{}')", first)
+		w.exec("select auth.keep_leases($1, 'new', '{}', '{}', '{}', '{}')", second)
+		take(first, key, 5)
+		if others == 1 {
+			take(first, key, 4)
+		}
+		lease, from := take(second, key, 7)
+		if from != "old" {
+			t.Errorf("others %d: at first it goes on from %q", others, from)
+		}
+		w.exec("update darkroom.realtime_gateways set seen_at = seen_at - interval '1 minute' where id = $1", first)
+		w.exec("select auth.keep_leases($1, 'newer', array[$2::uuid], '{8}', '{new}', '{true}')", second, lease)
+		want, left := "new", 1
+		if others == 1 {
+			want, left = "old", 3
+		}
+		if _, from = take(second, key, 9); from != want {
+			t.Errorf("others %d: then from %q, want %q", others, from, want)
+		}
+		if n := w.count("select count(*) from darkroom.realtime_leases where key = $1", []byte(key)); n != left {
+			t.Errorf("others %d: %d leases, want %d", others, n, left)
 		}
 	}
 }

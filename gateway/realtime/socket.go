@@ -49,7 +49,8 @@ type socket struct {
 	queued         int // bytes
 	writing        bool
 	closed         bool
-	asking         bool // a ping is under way, or soon
+	awaited        map[string]*awaited // by topic
+	asking         bool                // a ping is under way, or soon
 	taken, arrived uint64
 	room           chan struct{} // closed when the queue has been taken
 }

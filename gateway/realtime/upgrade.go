@@ -229,6 +229,12 @@ func (s *socket) gone(left bool) {
 		s.room = nil
 	}
 	s.mu.Unlock()
+	s.mu.Lock()
+	for topic, a := range s.awaited {
+		a.timeout.Stop()
+		delete(s.awaited, topic)
+	}
+	s.mu.Unlock()
 	for _, ch := range s.channels {
 		ch.lose(left)
 	}
@@ -243,6 +249,7 @@ func (s *socket) handle(ctx context.Context, m phoenix.Message) {
 	case m.Event == phoenix.Join:
 		s.join(ctx, m)
 	case m.Event == phoenix.Leave:
+		s.forgetAwaited(m.Topic)
 		if ch := s.channels[m.Topic]; ch != nil {
 			ch.leave()
 		}
@@ -250,6 +257,7 @@ func (s *socket) handle(ctx context.Context, m phoenix.Message) {
 		s.say(s.version.Push(m.JoinRef, m.Topic, phoenix.Close, struct{}{}))
 	case m.Event == phoenix.AccessToken:
 		s.renew(ctx, m)
+	case m.Event == phoenix.Broadcast && s.keepAwaited(m):
 	case m.Event == phoenix.Broadcast:
 		cast, err := phoenix.ParseCast(m.Payload)
 		if err != nil {

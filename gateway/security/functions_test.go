@@ -123,6 +123,7 @@ var functions = map[string]functionProbe{
 	"auth.sign_up":           {call: "select auth.sign_up('new@example.com', 'hash')", may: gatewayAlone, neutral: true},
 	"auth.take_tokens":       {call: "select auth.take_tokens(sha256('x'), 1, 1, 1)", may: gatewayAlone, neutral: true},
 	"auth.event_epoch":       {call: "select auth.event_epoch()", may: gatewayAlone, neutral: true},
+	"auth.event_floor":       {call: "select auth.event_floor()", may: gatewayAlone, neutral: true},
 	"auth.open_event_log":    {call: "select auth.open_event_log()", may: gatewayAlone, neutral: true},
 	"auth.read_events":       {call: "select auth.read_events((select epoch from auth.open_event_log()), '3:3:')", may: gatewayAlone},
 	"auth.realtime_tables":   {call: "select auth.realtime_tables()", may: gatewayAlone, neutral: true},

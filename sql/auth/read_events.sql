@@ -3,7 +3,7 @@
 -- Transactions commit in another order than they write, so a number alone is no place in the log: numbers below it appear later. What has been seen
 -- is therefore said by snapshots: all that was visible in seen, and of what was visible in upto all up to the number after_id. Without upto the
 -- events up to now are read, and the first row says which now that was: it is no event, table_name is null, upto is the snapshot to go on with,
--- and id a number that events of later transactions exceed. It comes also when there is no event.
+-- and id the last number that was given. It comes also when there is no event.
 --
 -- owner, project: only events of these; then floor, a number that all unseen events exceed, keeps the search short. max_rows: null for all.
 -- record: the row after the change; of a task's update, what cannot change is read from the task, and an entry of the ledger, which never changes, there. old_record: a deleted row, or the id.

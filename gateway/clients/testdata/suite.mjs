@@ -447,7 +447,7 @@ export async function run({createClient, env, options = {}, report}) {
 }
 
 // fine returns the data of a result, which must be no error.
-function fine(result) {
+export function fine(result) {
   if (result.error) {
     const {error} = result;
     throw new Error(`refused: ${result.status ?? error.status ?? error.context?.status ?? ''} ${JSON.stringify({name: error.name, message: error.message, ...error})}`);
@@ -455,17 +455,17 @@ function fine(result) {
   return result.data;
 }
 
-function check(good, what, seen) {
+export function check(good, what, seen) {
   if (!good) throw new Error(`${what}: ${JSON.stringify(seen)}`);
 }
 
-function same(got, want, what = 'got') {
+export function same(got, want, what = 'got') {
   const [a, b] = [canonical(got), canonical(want)];
   if (a !== b) throw new Error(`${what}: ${a}, want ${b}`);
 }
 
 // canonical is a value as JSON, with the keys of objects in order.
-function canonical(value) {
+export function canonical(value) {
   return JSON.stringify(value, (key, inner) => (inner && typeof inner === 'object' && !Array.isArray(inner)
     ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1))) : inner)) ?? 'undefined';
 }
@@ -479,7 +479,7 @@ async function until(condition, seen) {
 }
 
 // memory keeps a client's session.
-function memory() {
+export function memory() {
   const kept = new Map();
   return {getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => { kept.set(key, value); }, removeItem: (key) => { kept.delete(key); }};
 }

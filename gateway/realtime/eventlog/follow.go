@@ -152,7 +152,7 @@ func (l *Log) next(ctx context.Context, conn *pgx.Conn, at *Position, do func(Ba
 		do(Batch{Events: events, End: end})
 		*at, events = end, nil
 	}
-	until, last, err := l.read(ctx, conn, from, from.Upto, Scope{}, 0, func(until string, e *Event) error {
+	until, err := l.read(ctx, conn, from, from.Upto, Scope{}, 0, func(until string, e *Event) error {
 		found = true
 		events = append(events, e)
 		if len(events) == batchSize {
@@ -173,10 +173,9 @@ func (l *Log) next(ctx context.Context, conn *pgx.Conn, at *Position, do func(Ba
 	case err != nil:
 		return false, err
 	}
-	floor := from.Floor
-	if from.Upto == "" { // until is of now, and last of just before
-		floor = l.floors.note(until, last)
+	hand(Position{Epoch: from.Epoch, Seen: until, Floor: max(from.Floor, l.floors.of(until))})
+	if found && l.floors.due() {
+		return found, l.mark(ctx, conn)
 	}
-	hand(Position{Epoch: from.Epoch, Seen: until, Floor: floor})
 	return found, nil
 }

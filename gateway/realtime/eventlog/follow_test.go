@@ -32,6 +32,26 @@ func TestEventsComeInTheOrderOfCommits(t *testing.T) {
 	}
 }
 
+// What a transaction writes that is open when numbers are looked at is found when it commits, from every position meanwhile: it has a greater number than
+// all that have ended, and gave its event the last number.
+func TestTheSearchBeginsBelowAllThatIsOpen(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	open := b.begin()
+	b.shot(open, "late")
+	f := b.follow(b.events, b.now())
+	b.shot(b.pg.Pool, "early")
+	f.name("early")
+	at := b.now()
+	b.must(open.Commit(t.Context()))
+	f.name("late")
+	b.shot(b.pg.Pool, "last")
+	f.name("last")
+	f.stop()
+	<-f.done
+	b.rest(at, f, []string{"late", "last"})
+}
+
 // Writers on many connections whose transactions end in any order, some never, while one stays open all along: everything that was committed comes
 // once, each row's changes in order, and from every position on the way the rest can be read, by its text.
 func TestNothingIsLostAndNothingComesTwice(t *testing.T) {

@@ -48,15 +48,14 @@ type querier interface {
 
 func (l *Log) now(ctx context.Context, db querier) (Position, error) {
 	var p Position
-	var last int64
-	rows, err := db.Query(ctx, "select epoch, upto::text, last_id from auth.open_event_log()")
+	rows, err := db.Query(ctx, "select epoch, upto::text from auth.open_event_log()")
 	if err == nil {
-		_, err = pgx.ForEachRow(rows, []any{&p.Epoch, &p.Seen, &last}, func() error { return nil })
+		_, err = pgx.ForEachRow(rows, []any{&p.Epoch, &p.Seen}, func() error { return nil })
 	}
 	if err != nil {
 		return Position{}, fmt.Errorf("opening the event log: %w", err)
 	}
-	p.Floor = l.floors.note(p.Seen, last)
+	p.Floor = l.floors.of(p.Seen)
 	return p, nil
 }
 
@@ -86,7 +85,7 @@ func (l *Log) Missed(ctx context.Context, from, upto Position, scope Scope, most
 	}
 	next = from
 	n := 0
-	_, _, err = l.read(ctx, l.pool, from, target, scope, most, func(_ string, e *Event) error {
+	_, err = l.read(ctx, l.pool, from, target, scope, most, func(_ string, e *Event) error {
 		if n++; e.ID <= last {
 			events = append(events, e)
 			next = Position{Epoch: from.Epoch, Seen: from.Seen, Upto: target, After: e.ID, Floor: from.Floor}
@@ -110,14 +109,13 @@ func (l *Log) Probe(ctx context.Context, from, upto Position) error {
 	return err
 }
 
-// read hands over the events after from that the snapshot upto shows, or what is committed now where it is "". It returns that snapshot and a number
-// that all later transactions' events exceed.
-func (l *Log) read(ctx context.Context, db querier, from Position, upto string, scope Scope, most int, each func(until string, e *Event) error) (until string, last int64, err error) {
+// read hands over the events after from that the snapshot upto shows, or what is committed now where it is "". It returns that snapshot.
+func (l *Log) read(ctx context.Context, db querier, from Position, upto string, scope Scope, most int, each func(until string, e *Event) error) (until string, err error) {
 	rows, err := db.Query(ctx, `select id, created_at, owner_id, project_id, table_name, kind, row_id, record, old_record, visible_upto::text
 		from auth.read_events($1, $2::text::pg_snapshot, nullif($3::text, '')::pg_snapshot, $4, $5, $6, $7, nullif($8, 0))`,
 		from.Epoch, from.Seen, upto, from.After, from.Floor, idOrNull(scope.Owner), idOrNull(scope.Project), most)
 	if err != nil {
-		return "", 0, asError(err)
+		return "", asError(err)
 	}
 	var (
 		id             int64
@@ -129,7 +127,7 @@ func (l *Log) read(ctx context.Context, db querier, from Position, upto string, 
 	)
 	_, err = pgx.ForEachRow(rows, []any{&id, &at, &owner, &project, &table, &kind, &row, &record, &old, &snapshot}, func() error {
 		if snapshot != nil {
-			until, last = *snapshot, id
+			until = *snapshot
 			return nil
 		}
 		e := &Event{ID: id, At: *at, Owner: *owner, Table: *table, Kind: Kind(*kind), Row: *row, Record: clone(record), Old: clone(old)}
@@ -138,7 +136,7 @@ func (l *Log) read(ctx context.Context, db querier, from Position, upto string, 
 		}
 		return each(until, e)
 	})
-	return until, last, asError(err)
+	return until, asError(err)
 }
 
 func clone(data []byte) []byte {
@@ -165,35 +163,60 @@ func asError(err error) error {
 	return fmt.Errorf("reading the event log: %w", err)
 }
 
-// floors remembers what numbers were given when, so that a search for unseen events need not begin at the first: a transaction that had not begun at
-// some moment gives its events greater numbers than were given by then.
+// floors remembers what numbers were given when, so that a search for unseen events need not begin at the first: see sql/auth/event_floor.sql.
 type floors struct {
 	mu    sync.Mutex
 	marks []mark
 }
 
 type mark struct {
-	high  uint64 // transactions from here on had not begun
-	last  int64  // the last number given then
+	xid   uint64 // events of transactions from here on
+	last  int64  // have numbers above this
 	taken time.Time
 }
 
-// markEvery bounds how many marks a transaction that stays open for long makes us keep.
+// markEvery is how often a mark is set while events come.
 const markEvery = time.Second
 
-// note remembers a snapshot and the last number that was given before it, and returns a number that all events exceed that the snapshot does not show.
-func (f *floors) note(snapshot string, last int64) int64 {
+// due tells whether it is time for another mark.
+func (f *floors) due() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	low, high := bounds(snapshot)
-	if n := len(f.marks); n == 0 || time.Since(f.marks[n-1].taken) > markEvery {
-		f.marks = append(f.marks, mark{high, last, time.Now()})
-	}
-	for len(f.marks) > 1 && f.marks[1].high <= low {
+	n := len(f.marks)
+	return n == 0 || time.Since(f.marks[n-1].taken) > markEvery
+}
+
+func (f *floors) add(xid uint64, last int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.marks = append(f.marks, mark{xid, last, time.Now()})
+}
+
+// of returns a number that all events exceed that the snapshot does not show. Marks below its are forgotten.
+func (f *floors) of(snapshot string) int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	low, _ := bounds(snapshot)
+	for len(f.marks) > 1 && f.marks[1].xid <= low {
 		f.marks = f.marks[1:]
 	}
-	if f.marks[0].high <= low {
+	if len(f.marks) > 0 && f.marks[0].xid <= low {
 		return f.marks[0].last
 	}
 	return 0
+}
+
+// mark sets a mark.
+func (l *Log) mark(ctx context.Context, db querier) error {
+	var last int64
+	var xid uint64
+	rows, err := db.Query(ctx, "select last_id, xid::text::bigint from auth.event_floor()")
+	if err == nil {
+		_, err = pgx.ForEachRow(rows, []any{&last, &xid}, func() error { return nil })
+	}
+	if err != nil {
+		return fmt.Errorf("asking for the event log's floor: %w", err)
+	}
+	l.floors.add(xid, last)
+	return nil
 }
