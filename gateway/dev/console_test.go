@@ -320,7 +320,7 @@ func (p *tab) drag(from, to string) {
 	var at struct{ FromX, FromY, ToX, ToY float64 }
 	p.eval(fmt.Sprintf(`(() => {
 		const from = document.querySelector('%s').getBoundingClientRect(), to = document.querySelector('%s').getBoundingClientRect();
-		return {FromX: from.x + from.width / 2, FromY: from.y + from.height / 2, ToX: to.x + to.width / 2, ToY: to.y + to.height / 2};
+		return {FromX: from.x + from.width / 2, FromY: from.y + from.height / 2, ToX: to.right - 30, ToY: to.y + to.height / 2};
 	})()`, from, to), &at)
 	p.do(chromedp.DragAndDropXY(at.FromX, at.FromY, at.ToX, at.ToY, 20))
 }
