@@ -48,9 +48,10 @@ func newBrowser(t *testing.T) context.Context {
 
 // tab is a tab of a browser, with cookies and storage of its own. Whatever the page complains of in its console fails the test.
 type tab struct {
-	t    *testing.T
-	ctx  context.Context
-	name string
+	t     *testing.T
+	whole *testing.T      // of which t may be a part
+	ctx   context.Context //nolint:containedctx // it is the tab, as chromedp has it
+	name  string
 
 	mu        sync.Mutex
 	tolerated *regexp.Regexp // what it may say just now
@@ -60,7 +61,7 @@ func newTab(t *testing.T, browser context.Context, name string, width, height in
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
 	t.Cleanup(cancel)
-	p := &tab{t: t, ctx: ctx, name: name}
+	p := &tab{t: t, whole: t, ctx: ctx, name: name}
 	must(t, chromedp.Do(ctx, chromedp.EmulateViewport(width, height, options...)))
 	messages := chromedp.Console(ctx)
 	read := make(chan struct{})
@@ -90,7 +91,7 @@ func (p *tab) hear(message chromedp.ConsoleMessage) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if text := fmt.Sprintf("%s (%s %s)", message, message.Source, message.URL); p.tolerated == nil || !p.tolerated.MatchString(text) {
-		p.t.Errorf("%s: the page complains: %s", p.name, text)
+		p.whole.Errorf("%s: the page complains: %s", p.name, text)
 	}
 }
 
@@ -111,7 +112,7 @@ func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
 	if err := chromedp.Do(ctx, steps...); err != nil {
-		p.fail("%v", err)
+		p.failf("%v", err)
 	}
 }
 
@@ -126,7 +127,7 @@ func (p *tab) eval(expression string, into any) {
 	p.t.Helper()
 	text, err := p.try(expression)
 	if err != nil {
-		p.fail("%s: %v", expression, err)
+		p.failf("%s: %v", expression, err)
 	}
 	must(p.t, json.Unmarshal([]byte(text), into))
 }
@@ -150,13 +151,13 @@ func (p *tab) await(what, expression string) {
 			last = err.Error()
 		}
 		if time.Now().After(deadline) {
-			p.fail("waited in vain for %s: %s is %s", what, expression, last)
+			p.failf("waited in vain for %s: %s is %s", what, expression, last)
 		}
 	}
 }
 
-// fail ends the test with a picture of the page.
-func (p *tab) fail(format string, args ...any) {
+// failf ends the test with a picture of the page.
+func (p *tab) failf(format string, args ...any) {
 	p.t.Helper()
 	p.picture("failed")
 	seen, err := p.try(`document.body.innerText`)

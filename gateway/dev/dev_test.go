@@ -93,9 +93,9 @@ func processes(t *testing.T, home string) map[int]string {
 	return found
 }
 
-func await(t *testing.T, what string, limit time.Duration, done func() bool) {
+func await(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(limit); !done(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)
 		}
@@ -274,7 +274,7 @@ type held struct {
 func (r *running) segment(travel taskdb.Task) held {
 	r.t.Helper()
 	var segments []held
-	await(r.t, "a segment to run", patience, func() bool {
+	await(r.t, "a segment to run", func() bool {
 		r.rows("tasks?task_type=eq.travel_segment&status=eq.In%20Progress&order=worker_id&orchestrator_task_id=eq."+travel.ID.String(), &segments)
 		return len(segments) > 0
 	})
@@ -495,7 +495,7 @@ func TestRunMakesAVideoAndLeavesNothingBehind(t *testing.T) {
 
 	// Killed in mid-video it leaves nothing running, and nothing is lost.
 	task := second.travel()
-	await(t, "the travel to run", patience, func() bool {
+	await(t, "the travel to run", func() bool {
 		for _, command := range processes(t, home) {
 			if program, _, _ := strings.Cut(command, " "); strings.HasSuffix(program, "ffmpeg") {
 				return true
@@ -509,7 +509,7 @@ func TestRunMakesAVideoAndLeavesNothingBehind(t *testing.T) {
 
 	third := start(t, home, listen)
 	third.until(`^ready in`)
-	await(t, "the travel to be finished", patience, func() bool {
+	await(t, "the travel to be finished", func() bool {
 		var now taskdb.Task
 		must(t, json.Unmarshal(third.request(http.MethodGet, "/tasks/"+task.ID.String(), nil), &now))
 		if now.Ended() && now.Status != taskdb.StatusComplete {
