@@ -1,13 +1,13 @@
 import { type UnifiedGeneration, useGenerationTask, useShots } from '@darkroom/client';
 import { ChevronLeft, ChevronRight, Download, Film, ListVideo, Sparkles, X } from 'lucide-react';
-import { type KeyboardEvent, type PointerEvent, useEffect, useRef } from 'react';
+import { type KeyboardEvent, type PointerEvent, useEffect, useMemo, useRef } from 'react';
 import { Link } from 'wouter';
 import { useConsole } from '../app/console';
 import { useErrorToast, useToast } from '../app/toasts';
 import { dateTime, duration } from '../lib/time';
 import { captionOf, inCredits, text } from '../lib/words';
 import { Button, buttonClass, Chip, CopyButton, classes, Failure, Field, Spinner, useModal } from '../ui/ui';
-import { useAddToShot, useGeneration } from './data';
+import { useAddToShot, useGeneration, useShotsWith } from './data';
 import css from './Lightbox.module.css';
 
 interface LightboxProps {
@@ -214,13 +214,20 @@ function AddToShot({ generation, projectId }: { generation: UnifiedGeneration; p
   const add = useAddToShot();
   const toast = useToast();
   const refused = useErrorToast();
+  const ids = useMemo(() => [generation.id], [generation.id]);
+  const has = useShotsWith(ids);
   if (!shots.data?.length) return null;
   const addTo = (shotId: string) => {
     const name = shots.data.find((shot) => shot.id === shotId)?.name;
     add.mutate(
-      { shotId, generationIds: [generation.id] },
+      { shotId, generationIds: ids },
       {
-        onSuccess: () => toast({ kind: 'success', title: `Added to ${name}`, description: 'It lies in the tray, unpositioned.' }),
+        onSuccess: (added) =>
+          toast(
+            added > 0
+              ? { kind: 'success', title: `Added to ${name}`, description: 'It lies in the tray, unpositioned.' }
+              : { kind: 'success', title: `${name} has it already` },
+          ),
         onError: refused,
       },
     );
@@ -233,8 +240,9 @@ function AddToShot({ generation, projectId }: { generation: UnifiedGeneration; p
             Choose…
           </option>
           {shots.data.map((shot) => (
-            <option key={shot.id} value={shot.id}>
+            <option key={shot.id} value={shot.id} disabled={has.has(shot.id)}>
               {shot.name}
+              {has.has(shot.id) ? ' (has it)' : ''}
             </option>
           ))}
         </select>

@@ -33,6 +33,7 @@ import { useDeveloping, useMoves } from './data';
 import css from './Gallery.module.css';
 import { More, skeletons } from './GalleryPage';
 import { Lightbox } from './Lightbox';
+import { usePutDownOnLeave } from './leaving';
 import { moveTo, moveToTray, timeline, tray } from './ordering';
 import { ShotTabs } from './Shots';
 import { Tile } from './Tile';
@@ -60,6 +61,7 @@ export default function ShotPage({ shotId }: { shotId: string }) {
   );
   const [dragged, setDragged] = useState<{ id: string; layout: Layout } | null>(null);
   const layout = dragged?.layout ?? settled;
+  usePutDownOnLeave(dragged !== null);
   const developing = useDeveloping(gallery.data, shotId);
   const move = useMoves(shotId);
   const narrow = !useMedia('(min-width: 1080px)');
