@@ -7,9 +7,10 @@ import {
   type UnifiedGeneration,
   useDarkroom,
   usePositionGeneration,
+  useRemoveFromShot,
 } from '@darkroom/client';
 import type { SupabaseClient } from '@supabase/supabase-js';
-import { useMutation, useQuery } from '@tanstack/react-query';
+import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { useMemo } from 'react';
 import { useConsole } from '../app/console';
 import { useErrorToast } from '../app/toasts';
@@ -86,6 +87,15 @@ export function useAddToShot() {
     onSuccess: (_added, { shotId }, _result, { client: cache }) =>
       Promise.all([cache.invalidateQueries({ queryKey: queryKeys.unifiedShot(shotId) }), cache.invalidateQueries({ queryKey: linksKey })]),
   });
+}
+
+/** Takes generations out of a shot again. */
+export function useRemove(shotId: string): (shotGenerationId: string) => void {
+  const { mutate } = useRemoveFromShot();
+  const cache = useQueryClient();
+  const refused = useErrorToast();
+  return (shotGenerationId) =>
+    mutate({ shotId, shotGenerationId }, { onSuccess: () => void cache.invalidateQueries({ queryKey: linksKey }), onError: refused });
 }
 
 /** Writes new positions, one after the other. */
