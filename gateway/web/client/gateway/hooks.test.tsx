@@ -15,6 +15,7 @@ import {
   useLedger,
   usePositionGeneration,
   useProjects,
+  useRemoveFromShot,
   useRetryTask,
   useShots,
   useTask,
@@ -115,6 +116,7 @@ it('finds the picture that a task made, in the gallery, on its shot, and by the 
       attempts: useTaskAttempts(made.id),
       ledger: useLedger({ limit: 10 }),
       move: usePositionGeneration(),
+      remove: useRemoveFromShot(),
     }),
     cache,
   );
@@ -140,6 +142,10 @@ it('finds the picture that a task made, in the gallery, on its shot, and by the 
   expect(link).toEqual({ position: 3 });
   const strange = result.current.move.mutateAsync({ shotId: ada.shot, shotGenerationId: world.users.bob.shot, position: 1 });
   await expect(strange).rejects.toMatchObject({ code: 'PGRST116' });
+
+  await result.current.remove.mutateAsync({ shotId: ada.shot, shotGenerationId: String(row?.shotGenerationId) });
+  const { data: gone } = await client.from('shot_generations').select('id').eq('id', row?.shotGenerationId);
+  expect(gone).toEqual([]);
 });
 
 it.runIf(world.explains)('says why a task waits, who could run it, and makes a cancelled one again', async () => {

@@ -20,6 +20,7 @@ export {
   useProjects,
   useShots,
 } from './hooks/useProjects.js';
+export { type RemoveFromShotInput, useRemoveFromShot } from './hooks/useRemoveFromShot.js';
 export { useCancelTask, useCreateTask, useRetryTask } from './hooks/useTaskMutations.js';
 export {
   type UseTasksOptions,

@@ -1,4 +1,4 @@
-import type { InfiniteData, QueryClient } from '@tanstack/react-query';
+import type { InfiniteData, QueryClient, QueryKey } from '@tanstack/react-query';
 import type { Page } from '../data/generations.js';
 import { queryKeys } from '../keys.js';
 import type { Generation, UnifiedGeneration } from '../types.js';
@@ -53,6 +53,40 @@ export function moveGenerations(cache: QueryClient, shotId: string, moves: reado
     cache.setQueryData<InfiniteData<Page>>(key, { ...data, pages: cut(shown, data.pages) });
   }
   return [...back.values()];
+}
+
+/** A row that was taken out of a gallery, and where it stood. */
+export interface Taken {
+  key: QueryKey;
+  row: UnifiedGeneration;
+  index: number;
+}
+
+/** Takes a row out of a shot's galleries, without asking the server. Returns what puts it back. */
+export function takeGeneration(cache: QueryClient, shotId: string, shotGenerationId: string): Taken[] {
+  const taken: Taken[] = [];
+  for (const [key, data] of cache.getQueriesData<InfiniteData<Page>>({ queryKey: queryKeys.unifiedShot(shotId) })) {
+    if (!data) continue;
+    const index = data.pages.flatMap((page) => page.rows).findIndex((row) => row.shotGenerationId === shotGenerationId);
+    const pages = data.pages.map((page) => ({ ...page, rows: page.rows.filter((row) => row.shotGenerationId !== shotGenerationId) }));
+    const row = data.pages.flatMap((page) => page.rows)[index];
+    if (!row) continue;
+    taken.push({ key, row, index });
+    cache.setQueryData<InfiniteData<Page>>(key, { ...data, pages });
+  }
+  return taken;
+}
+
+/** Puts back what was taken out, unless it is there again. */
+export function putBack(cache: QueryClient, taken: readonly Taken[]): void {
+  for (const { key, row, index } of taken) {
+    cache.setQueryData<InfiniteData<Page>>(key, (data) => {
+      const rows = data?.pages.flatMap((page) => page.rows);
+      if (!data || !rows || rows.some((known) => known.shotGenerationId === row.shotGenerationId)) return data;
+      rows.splice(index, 0, row);
+      return { ...data, pages: cut(rows.sort(inShot), data.pages) };
+    });
+  }
 }
 
 // The order of listShotGenerations. What has no place keeps the order it came in.

@@ -90,6 +90,11 @@ export async function positionGeneration(
   return answer<ShotGeneration>(client.from('shot_generations').update({ position }).eq('id', shotGenerationId).select('*').single());
 }
 
+/** Takes a generation out of a shot. One that is not in it any more stays out. */
+export async function removeFromShot(client: SupabaseClient, shotGenerationId: string): Promise<void> {
+  await answer<null>(client.from('shot_generations').delete().eq('id', shotGenerationId));
+}
+
 /** Puts a generation into a shot. */
 export async function addToShot(
   client: SupabaseClient,

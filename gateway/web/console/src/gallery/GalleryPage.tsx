@@ -11,7 +11,7 @@ import { Newcomer } from '../ui/Newcomer';
 import { PageHead } from '../ui/Page';
 import { Button, classes, Failure, Hidden, inputClass, Skeleton, Spinner } from '../ui/ui';
 import { Developing } from './Developing';
-import { useAddToShot, useDeveloping } from './data';
+import { useAddToShot, useDeveloping, useShotsWith } from './data';
 import css from './Gallery.module.css';
 import { Lightbox } from './Lightbox';
 import { ShotTabs } from './Shots';
@@ -128,16 +128,20 @@ function PickedBar({ picked, done }: { picked: UnifiedGeneration[]; done: () => 
   const refused = useErrorToast();
   const toast = useToast();
   const pictures = useMemo(() => picked.filter((generation) => generation.type === 'image'), [picked]);
+  const ids = useMemo(() => picked.map((generation) => generation.id), [picked]);
+  const has = useShotsWith(ids);
   const addTo = (shotId: string) => {
     const name = shots.data?.find((shot) => shot.id === shotId)?.name ?? 'the shot';
     add.mutate(
-      { shotId, generationIds: picked.map((generation) => generation.id) },
+      { shotId, generationIds: ids },
       {
-        onSuccess: () => {
+        onSuccess: (added) => {
+          const had = ids.length - added;
           toast({
             kind: 'success',
-            title: `${count(picked.length, 'picture')} added to ${name}`,
-            description: 'They lie in its tray, unpositioned.',
+            title: added > 0 ? `${count(added, 'picture')} added to ${name}` : `${name} has them already`,
+            description:
+              added === 0 ? undefined : `${had > 0 ? `It had ${had} of them already. ` : ''}New ones lie in its tray, unpositioned.`,
           });
           done();
         },
@@ -172,8 +176,9 @@ function PickedBar({ picked, done }: { picked: UnifiedGeneration[]; done: () => 
             Add to shot…
           </option>
           {shots.data?.map((shot) => (
-            <option key={shot.id} value={shot.id}>
+            <option key={shot.id} value={shot.id} disabled={has.has(shot.id)}>
               {shot.name}
+              {has.has(shot.id) ? ' (has them)' : ''}
             </option>
           ))}
         </select>

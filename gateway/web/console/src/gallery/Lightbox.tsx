@@ -1,13 +1,13 @@
 import { type UnifiedGeneration, useGenerationTask, useShots } from '@darkroom/client';
-import { ChevronLeft, ChevronRight, Download, Film, ListVideo, Sparkles, X } from 'lucide-react';
-import { type KeyboardEvent, type PointerEvent, useEffect, useRef } from 'react';
+import { ChevronLeft, ChevronRight, CircleMinus, Download, Film, ListVideo, Sparkles, X } from 'lucide-react';
+import { type KeyboardEvent, type PointerEvent, useEffect, useMemo, useRef } from 'react';
 import { Link } from 'wouter';
 import { useConsole } from '../app/console';
 import { useErrorToast, useToast } from '../app/toasts';
 import { dateTime, duration } from '../lib/time';
 import { captionOf, inCredits, text } from '../lib/words';
 import { Button, buttonClass, Chip, CopyButton, classes, Failure, Field, Spinner, useModal } from '../ui/ui';
-import { useAddToShot, useGeneration } from './data';
+import { useAddToShot, useGeneration, useShotsWith } from './data';
 import css from './Lightbox.module.css';
 
 interface LightboxProps {
@@ -16,12 +16,14 @@ interface LightboxProps {
   rows: readonly UnifiedGeneration[];
   onShow: (id: string) => void;
   onClose: () => void;
+  /** Takes a row out of the shot that is shown, where one is. */
+  onRemove?: (row: UnifiedGeneration) => void;
   /** Reads more rows, where there are some. */
   more?: () => void;
 }
 
 /** One picture or video, large, with all that is known of it. */
-export function Lightbox({ id, rows, onShow, onClose, more }: LightboxProps) {
+export function Lightbox({ id, rows, onShow, onClose, onRemove, more }: LightboxProps) {
   const dialog = useModal(onClose);
   const index = rows.findIndex((row) => row.id === id);
   const single = useGeneration(index < 0 ? id : undefined);
@@ -40,6 +42,13 @@ export function Lightbox({ id, rows, onShow, onClose, more }: LightboxProps) {
     if (at instanceof HTMLElement && /^(INPUT|TEXTAREA|SELECT|VIDEO)$/.test(at.tagName)) return;
     if (event.key === 'ArrowLeft' && previous) onShow(previous.id);
     else if (event.key === 'ArrowRight' && next) onShow(next.id);
+  };
+  // The next one is shown then, so that one can go through a shot and clear it.
+  const remove = (row: UnifiedGeneration) => {
+    const neighbour = next ?? previous;
+    if (neighbour) onShow(neighbour.id);
+    else onClose();
+    onRemove?.(row);
   };
   // A swipe across the picture.
   const down = (event: PointerEvent) => {
@@ -93,7 +102,7 @@ export function Lightbox({ id, rows, onShow, onClose, more }: LightboxProps) {
         ) : null}
       </div>
       <div className={css.panel}>
-        {generation ? <Facts generation={generation} onClose={onClose} /> : null}
+        {generation ? <Facts generation={generation} onClose={onClose} onRemove={onRemove && index >= 0 ? remove : undefined} /> : null}
         {single.isError ? <Failure what="This picture" error={single.error} retry={() => void single.refetch()} /> : null}
         {index < 0 && single.data === null ? <p>There is no such picture here.</p> : null}
       </div>
@@ -125,7 +134,13 @@ function Large({ generation }: { generation: UnifiedGeneration }) {
   return <img className={css.media} src={location} alt={captionOf(generation.params) || 'Picture'} draggable={false} data-testid="large" />;
 }
 
-function Facts({ generation, onClose }: { generation: UnifiedGeneration; onClose: () => void }) {
+interface FactsProps {
+  generation: UnifiedGeneration;
+  onClose: () => void;
+  onRemove?: (row: UnifiedGeneration) => void;
+}
+
+function Facts({ generation, onClose, onRemove }: FactsProps) {
   const { project, href, create } = useConsole();
   const task = useGenerationTask(generation.id).data;
   const caption = captionOf(generation.params);
@@ -181,6 +196,11 @@ function Facts({ generation, onClose }: { generation: UnifiedGeneration; onClose
             <Film aria-hidden="true" /> Travel from here
           </Button>
         ) : null}
+        {onRemove ? (
+          <Button look="quiet" onClick={() => onRemove(generation)} data-testid="remove-from-shot">
+            <CircleMinus aria-hidden="true" /> Remove from shot
+          </Button>
+        ) : null}
       </div>
       <AddToShot generation={generation} projectId={project.id} />
       <dl className={css.facts} data-testid="facts">
@@ -214,13 +234,20 @@ function AddToShot({ generation, projectId }: { generation: UnifiedGeneration; p
   const add = useAddToShot();
   const toast = useToast();
   const refused = useErrorToast();
+  const ids = useMemo(() => [generation.id], [generation.id]);
+  const has = useShotsWith(ids);
   if (!shots.data?.length) return null;
   const addTo = (shotId: string) => {
     const name = shots.data.find((shot) => shot.id === shotId)?.name;
     add.mutate(
-      { shotId, generationIds: [generation.id] },
+      { shotId, generationIds: ids },
       {
-        onSuccess: () => toast({ kind: 'success', title: `Added to ${name}`, description: 'It lies in the tray, unpositioned.' }),
+        onSuccess: (added) =>
+          toast(
+            added > 0
+              ? { kind: 'success', title: `Added to ${name}`, description: 'It lies in the tray, unpositioned.' }
+              : { kind: 'success', title: `${name} has it already` },
+          ),
         onError: refused,
       },
     );
@@ -233,8 +260,9 @@ function AddToShot({ generation, projectId }: { generation: UnifiedGeneration; p
             Choose…
           </option>
           {shots.data.map((shot) => (
-            <option key={shot.id} value={shot.id}>
+            <option key={shot.id} value={shot.id} disabled={has.has(shot.id)}>
               {shot.name}
+              {has.has(shot.id) ? ' (has it)' : ''}
             </option>
           ))}
         </select>

@@ -20,7 +20,7 @@ import {
   useSortable,
 } from '@dnd-kit/sortable';
 import { CSS } from '@dnd-kit/utilities';
-import { ArrowLeft, ArrowRight, Film, Plus, Undo2 } from 'lucide-react';
+import { ArrowLeft, ArrowRight, Film, Plus, Undo2, X } from 'lucide-react';
 import { type ReactNode, useMemo, useState } from 'react';
 import { useConsole } from '../app/console';
 import { useMedia } from '../app/media';
@@ -29,10 +29,11 @@ import { PageHead } from '../ui/Page';
 import { Button, classes, Failure } from '../ui/ui';
 import { isZone, whereTo, type Zone } from './collision';
 import { Developing } from './Developing';
-import { useDeveloping, useMoves } from './data';
+import { useDeveloping, useMoves, useRemove } from './data';
 import css from './Gallery.module.css';
 import { More, skeletons } from './GalleryPage';
 import { Lightbox } from './Lightbox';
+import { usePutDownOnLeave } from './leaving';
 import { moveTo, moveToTray, timeline, tray } from './ordering';
 import { ShotTabs } from './Shots';
 import { Tile } from './Tile';
@@ -60,8 +61,10 @@ export default function ShotPage({ shotId }: { shotId: string }) {
   );
   const [dragged, setDragged] = useState<{ id: string; layout: Layout } | null>(null);
   const layout = dragged?.layout ?? settled;
+  usePutDownOnLeave(dragged !== null);
   const developing = useDeveloping(gallery.data, shotId);
   const move = useMoves(shotId);
+  const remove = useRemove(shotId);
   const narrow = !useMedia('(min-width: 1080px)');
   const phone = useMedia('(max-width: 719px)');
   const sensors = useSensors(
@@ -207,6 +210,18 @@ export default function ShotPage({ shotId }: { shotId: string }) {
                     >
                       <Plus aria-hidden="true" />
                     </Button>
+                    <Button
+                      icon
+                      aria-label="Remove from the shot"
+                      title="Remove from the shot"
+                      onClick={({ currentTarget }) => {
+                        focusNeighbour(currentTarget);
+                        remove(row.shotGenerationId);
+                      }}
+                      data-testid="remove"
+                    >
+                      <X aria-hidden="true" />
+                    </Button>
                   </div>
                 </Item>
               ))}
@@ -229,6 +244,7 @@ export default function ShotPage({ shotId }: { shotId: string }) {
           rows={inOrder}
           onShow={(id) => go({ page: 'shot', shotId, generationId: id }, { replace: true })}
           onClose={() => go({ page: 'shot', shotId }, { replace: true })}
+          onRemove={(row) => row.shotGenerationId && remove(row.shotGenerationId)}
           more={gallery.hasNextPage ? () => void gallery.fetchNextPage() : undefined}
         />
       ) : null}
@@ -277,6 +293,13 @@ function Item({ row, className, onOpen, children }: { row: Linked; className?: s
       {children}
     </div>
   );
+}
+
+/** Gives the focus to what stands beside an item that goes, so that the keyboard stays where it is. */
+function focusNeighbour(within: HTMLElement) {
+  const item = within.closest('[data-testid=placed]');
+  const beside = item?.nextElementSibling ?? item?.previousElementSibling;
+  (beside?.querySelector<HTMLElement>('[data-tile]') ?? document.getElementById('main'))?.focus();
 }
 
 function Ghost({ row }: { row: Linked | undefined }) {

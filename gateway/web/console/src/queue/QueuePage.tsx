@@ -255,7 +255,7 @@ export function Holder({ task }: { task: Task }) {
   const now = useNow();
   const attempts = useAttempts(task.attempt > 1 ? task : null).data ?? [];
   // Only the database knows when a worker was last heard from; it is asked while a task runs, as its own cache allows.
-  const lease = leaseEnd(useExplainTask(task.id).data);
+  const lease = leaseEnd(useExplainTask(task.id).data, task);
   const line = holder(task, attempts);
   return (
     <span className={classes(css.holder, task.attempt > 1 && css.again)} data-testid="holder">

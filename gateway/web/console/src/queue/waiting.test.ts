@@ -74,7 +74,16 @@ describe('its turn', () => {
 });
 
 describe('the lease', () => {
-  test('of a silent worker runs out', () => expect(leaseEnd(explained('worker_silent', { lease_end: at(9) }))).toBe(at(9)));
-  test('of one that is heard from does not', () => expect(leaseEnd(explained('running', { lease_end: at(9) }))).toBeNull());
-  test('of nobody is none', () => expect(leaseEnd(undefined)).toBeNull());
+  const detail = { attempt: 1, worker_id: 'local-1', lease_end: at(9) };
+  const first = { attempt: 1, worker_id: 'local-1' };
+  test.each(['worker_silent', 'lease_over'])('of a silent worker runs out: %s', (code) =>
+    expect(leaseEnd(explained(code, detail), first)).toBe(at(9)),
+  );
+  test('of one that is heard from does not', () => expect(leaseEnd(explained('running', detail), first)).toBeNull());
+  test('of nobody is none', () => expect(leaseEnd(undefined, first)).toBeNull());
+  test.each([
+    ['another worker has taken over', { attempt: 2, worker_id: 'local-2' }],
+    ['the same one tries again', { attempt: 2, worker_id: 'local-1' }],
+    ['it is queued again', { attempt: 1, worker_id: null }],
+  ])('of an attempt that has ended is none: %s', (_, task) => expect(leaseEnd(explained('lease_over', detail), task)).toBeNull());
 });

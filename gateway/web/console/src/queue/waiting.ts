@@ -1,4 +1,4 @@
-import type { JsonObject, TaskExplanation, TaskReason } from '@darkroom/client';
+import type { JsonObject, Task, TaskExplanation, TaskReason } from '@darkroom/client';
 import { duration, until } from '../lib/time';
 import { count, credits, inCredits, kindOf, object, text } from '../lib/words';
 
@@ -54,9 +54,15 @@ export function turn(explanation: TaskExplanation, now: number): string {
   return [place, when].filter(Boolean).join(', ');
 }
 
-/** When a silent worker's task is given to another: its lease's end, if it is running out. */
-export function leaseEnd(explanation: TaskExplanation | undefined): string | null {
-  const silent = explanation?.reasons.find((reason) => reason.code === 'worker_silent' || reason.code === 'lease_over');
+/**
+ * When a silent worker's task is given to another: its lease's end, if it is running out. An explanation may be older than the task as realtime tells it:
+ * what it says of another attempt counts no more.
+ */
+export function leaseEnd(explanation: TaskExplanation | undefined, task: Pick<Task, 'attempt' | 'worker_id'>): string | null {
+  const silent = explanation?.reasons.find(
+    ({ code, detail }) =>
+      (code === 'worker_silent' || code === 'lease_over') && detail.attempt === task.attempt && detail.worker_id === task.worker_id,
+  );
   return (silent && text(silent.detail.lease_end)) || null;
 }
 

@@ -22,6 +22,7 @@ import { Newcomer } from '../ui/Newcomer';
 import { Card, Column, PageHead, Section } from '../ui/Page';
 import { Button, Chip, Code, classes, Failure, Progress, Skeleton, type Tone } from '../ui/ui';
 import { useDevInfo, useKillWorker } from './dev';
+import { type Process, stateOf } from './state';
 import { type Killed, type Tally, takeover } from './takeover';
 import css from './Workers.module.css';
 
@@ -32,7 +33,11 @@ export function WorkersPage() {
   const { project } = useConsole();
   const workers = useWorkers();
   const { tasks } = useProjectTasks(project.id);
-  const info = useDevInfo({ watch: true }).data;
+  const { data: info, dataUpdatedAt: seenAt } = useDevInfo({ watch: true });
+  const processOf = (id: string): Process | undefined => {
+    const known = info?.workers.find((w) => w.id === id);
+    return known && { alive: known.alive, seenAt };
+  };
   const cache = useQueryClient();
   const killed = useQuery<Killed[]>({ queryKey: killedKey, queryFn: skipToken, gcTime: Number.POSITIVE_INFINITY }).data ?? [];
   const remember = (k: Killed) =>
@@ -57,13 +62,7 @@ export function WorkersPage() {
       ) : null}
       <ul className={css.workers}>
         {inOrder.map((worker) => (
-          <Worker
-            key={worker.id}
-            worker={worker}
-            tasks={tasks}
-            process={info?.workers.find((w) => w.id === worker.id)?.alive}
-            onKilled={remember}
-          />
+          <Worker key={worker.id} worker={worker} tasks={tasks} process={processOf(worker.id)} onKilled={remember} />
         ))}
       </ul>
       {info?.psql ? (
@@ -83,13 +82,13 @@ const states: Record<string, Tone> = { up: 'good', down: 'bad', probing: 'wait' 
 interface WorkerProps {
   worker: WorkerStatus;
   tasks: readonly Task[];
-  /** Whether its process runs, where that is known: in dev mode. */
-  process: boolean | undefined;
+  /** Its process, where that is known: in dev mode. */
+  process: Process | undefined;
   onKilled: (killed: Killed) => void;
 }
 
 function Worker({ worker, tasks, process, onKilled }: WorkerProps) {
-  const gone = process === false;
+  const state = stateOf(worker, process);
   const now = useNow();
   const kill = useKillWorker();
   const cache = useQueryClient();
@@ -121,18 +120,18 @@ function Worker({ worker, tasks, process, onKilled }: WorkerProps) {
   return (
     <li>
       <Card
-        className={classes(css.worker, (gone || !worker.alive) && css.silent)}
+        className={classes(css.worker, state !== 'alive' && css.silent)}
         data-testid="worker"
         data-worker={worker.id}
         data-alive={worker.alive}
       >
         <header className={css.head}>
           <h2>{worker.id}</h2>
-          <Chip tone={worker.alive && !gone ? 'good' : 'bad'}>{gone ? 'gone' : worker.alive ? 'alive' : 'silent'}</Chip>
+          <Chip tone={state === 'alive' ? 'good' : 'bad'}>{state}</Chip>
           <span className={css.beat} data-testid="heartbeat">
             heard from {ago(worker.last_heartbeat, now)}
           </span>
-          {process ? (
+          {process && state !== 'gone' ? (
             <Button small look="danger" busy={kill.isPending} onClick={end} data-testid="kill">
               <Skull aria-hidden="true" /> Kill this worker
             </Button>
@@ -245,7 +244,7 @@ function Takeover({ killed, taskId, attempt }: { killed: Killed; taskId: string;
   const explanation = useExplainTask(taskId, { enabled: silent }).data;
   const tally = useTally(task);
   if (!task) return null;
-  const stages = takeover({ killed, attempt, task, attempts, lease: silent ? leaseEnd(explanation) : null, tally, now });
+  const stages = takeover({ killed, attempt, task, attempts, lease: silent ? leaseEnd(explanation, task) : null, tally, now });
   return (
     <div>
       <Link href={href({ page: 'queue', taskId })} className={css.about}>

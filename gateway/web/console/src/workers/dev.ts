@@ -29,6 +29,7 @@ export function useDevInfo({ watch = false }: { watch?: boolean } = {}) {
   return useQuery<DevInfo, DarkroomError>({
     queryKey: ['dev-info'],
     queryFn: () => ask(client, '/dev/info', 'GET'),
+    staleTime: 0, // processes come and go
     enabled: dev,
     refetchInterval: watch && 2000,
   });
