@@ -1,21 +1,20 @@
-import { type Task, useCancelTask, useExplainTask, useRetryTask } from '@darkroom/client';
-import { CircleSlash, Clock, Coins, Cpu, History, Hourglass, ListVideo, RotateCw, TriangleAlert, Workflow, X } from 'lucide-react';
+import { type Task, useCancelTask } from '@darkroom/client';
+import { CircleSlash, Clock, ListVideo, X } from 'lucide-react';
 import { type ReactNode, useMemo, useState } from 'react';
 import { Link } from 'wouter';
 import { useConsole } from '../app/console';
-import { useErrorToast, useToast } from '../app/toasts';
-import { ago, duration, until, useNow } from '../lib/time';
+import { useErrorToast } from '../app/toasts';
+import { ago, useNow } from '../lib/time';
 import { count, inCredits, kindOf, titleOf } from '../lib/words';
 import { Newcomer } from '../ui/Newcomer';
 import { Column, PageHead, Section } from '../ui/Page';
 import { Preview } from '../ui/Preview';
 import { Button, Chip, classes, Failure, Progress, Skeleton } from '../ui/ui';
-import { holder } from './attempts';
-import { limits, useAttempts, useProjectTasks } from './data';
+import { limits, useProjectTasks } from './data';
+import { Holder, Phase, Retry, Why } from './parts';
 import css from './Queue.module.css';
 import { TaskDialog } from './TaskDialog';
-import { errorOf, isIdle, percentOf, phaseOf, previewOf, type Tree, treesOf } from './tree';
-import { headline, leaseEnd, turn, type WaitKind, waits } from './waiting';
+import { errorOf, percentOf, previewOf, type Tree, treesOf } from './tree';
 
 const filters = [
   ['all', 'All'],
@@ -173,35 +172,6 @@ function Cancel({ task }: { task: Task }) {
   );
 }
 
-export function Retry({ task }: { task: Task }) {
-  const retry = useRetryTask();
-  const refused = useErrorToast();
-  const toast = useToast();
-  const { go } = useConsole();
-  return (
-    <Button
-      small
-      busy={retry.isPending}
-      onClick={() =>
-        retry.mutate(task.id, {
-          onSuccess: (again) =>
-            toast({
-              kind: 'success',
-              title: 'It is made again',
-              description: titleOf(again),
-              action: { label: 'Show', run: () => go({ page: 'queue', taskId: again.id }) },
-            }),
-          onError: refused,
-        })
-      }
-      aria-label={`Retry ${titleOf(task)}`}
-      data-testid="retry"
-    >
-      <RotateCw aria-hidden="true" /> Retry
-    </Button>
-  );
-}
-
 function Running({ tree }: { tree: Tree }) {
   const { task, children } = tree;
   const preview = previewOf(tree);
@@ -240,70 +210,9 @@ function Running({ tree }: { tree: Tree }) {
   );
 }
 
-/** What is being done, or that nobody does it now. */
-export function Phase({ tree }: { tree: Tree }) {
-  return <Chip tone={isIdle(tree) ? 'wait' : 'live'}>{phaseOf(tree)}</Chip>;
-}
-
 function partsOf(children: readonly Task[]): string {
   const done = children.filter((child) => child.status === 'Complete').length;
   return `${done} of ${children.length} parts done`;
-}
-
-/** Who works on a task, and what happens when that one has gone silent. */
-export function Holder({ task }: { task: Task }) {
-  const now = useNow();
-  const attempts = useAttempts(task.attempt > 1 ? task : null).data ?? [];
-  // Only the database knows when a worker was last heard from; it is asked while a task runs, as its own cache allows.
-  const lease = leaseEnd(useExplainTask(task.id).data, task);
-  const line = holder(task, attempts);
-  return (
-    <span className={classes(css.holder, task.attempt > 1 && css.again)} data-testid="holder">
-      {line}
-      {task.claimed_at ? `, ${duration(now - Date.parse(task.claimed_at))}` : ''}
-      {lease ? (
-        <em data-testid="lease">
-          <Hourglass aria-hidden="true" /> worker silent, taken over {until(lease, now)}
-        </em>
-      ) : null}
-    </span>
-  );
-}
-
-const waitIcons: Record<WaitKind, typeof Clock> = {
-  turn: Clock,
-  credits: Coins,
-  worker: Cpu,
-  task: Workflow,
-  pause: Hourglass,
-  history: History,
-  trouble: TriangleAlert,
-};
-
-/** Why a task waits, a line a reason. */
-export function Why({ task, all }: { task: Task; all?: boolean }) {
-  const now = useNow();
-  const explanation = useExplainTask(task.id);
-  if (explanation.isError) return <p className={css.sub}>Why it waits could not be asked.</p>;
-  if (!explanation.data) return <p className={css.sub}>Asking why it waits…</p>;
-  const reasons = waits(explanation.data, now);
-  const shown = all ? reasons : reasons.slice(0, 3);
-  const when = turn(explanation.data, now);
-  return (
-    <div className={css.why} data-testid="why">
-      {when ? <p className={css.turn}>{when}</p> : null}
-      {shown.length === 0 ? <p className={css.reason}>{headline(explanation.data, now)}</p> : null}
-      {shown.map((reason) => {
-        const Icon = waitIcons[reason.kind];
-        return (
-          <p key={reason.code} className={classes(css.reason, css[reason.kind])} data-code={reason.code}>
-            <Icon aria-hidden="true" />
-            <span>{reason.text}</span>
-          </p>
-        );
-      })}
-    </div>
-  );
 }
 
 function Waiting({ tree }: { tree: Tree }) {

@@ -22,8 +22,8 @@ import { Preview } from '../ui/Preview';
 import { Button, buttonClass, Chip, Code, CopyButton, classes, Dialog, Failure, Progress, Spinner, type Tone } from '../ui/ui';
 import { story } from './attempts';
 import { useAttempts } from './data';
+import { Holder, Phase, Retry, Why } from './parts';
 import css from './Queue.module.css';
-import { Holder, Phase, Retry, Why } from './QueuePage';
 import { errorOf, open, percentOf, previewOf } from './tree';
 
 const tones: Record<Task['status'], Tone> = { Queued: 'wait', 'In Progress': 'live', Complete: 'good', Failed: 'bad', Cancelled: 'plain' };
