@@ -13,6 +13,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"darkroom/gateway/dev"
 	"darkroom/gateway/limits"
 	"darkroom/gateway/server"
 	"darkroom/gateway/upstream"
@@ -105,7 +106,7 @@ func (s *settings) table() []setting {
 		}},
 		{"", "DARKROOM_GATEWAY_PASSWORD", "", "makes the login darkroom_gateway, or gives it this password", migrate, text(&s.gatewayPassword)},
 		{"", "DARKROOM_WORKERD_PASSWORD", "", "makes the login darkroom_workerd, or gives it this password", migrate, text(&s.workerdPassword)},
-		{"home", "DARKROOM_HOME", ".darkroom", "folder for database, files and keys", []string{"dev"}, text(&s.home)},
+		{"home", "DARKROOM_HOME", dev.DefaultHome, "folder for database, files and keys", []string{"dev"}, text(&s.home)},
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,9 +28,12 @@ const (
 
 // announce tells how to use what runs.
 func (r *runner) announce() error {
-	told, noPSQL := r.door.lines.Load(), ""
+	told, noPSQL, noCurl := r.door.lines.Load(), "", ""
 	if r.psql == "" {
 		noPSQL = "   (psql is not installed)"
+	}
+	if _, err := exec.LookPath("curl"); err != nil {
+		noCurl = "   (curl is not installed)"
 	}
 	_, err := fmt.Fprintf(r.Out, `Darkroom runs at %[1]s; its data and logs are in %[2]s
 
@@ -37,7 +41,7 @@ The console, signed in as this machine's sample user:
   %[1]s/#sign-in=%[3]s:%[4]s
 
 A picture from the command line; it shows up there (1 of 1000 credits):
-  %[5]s
+  %[5]s%[11]s
 
 Be a worker yourself, in psql:
   %[6]s%[7]s
@@ -48,7 +52,7 @@ Passwords, and more lines to paste: %[9]s
 ready in %.1[10]f s; Ctrl-C ends it
 
 `, r.publicURL, r.Home, url.QueryEscape(userEmail), url.QueryEscape(r.state.UserPassword), told.Curl, told.PSQL, noPSQL,
-		r.state.AnonKey, filepath.Join(r.Home, envFile), time.Since(r.began).Seconds())
+		r.state.AnonKey, filepath.Join(r.Home, envFile), time.Since(r.began).Seconds(), noCurl)
 	return err //nolint:wrapcheck // of the terminal
 }
 

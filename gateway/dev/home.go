@@ -16,6 +16,14 @@ import (
 	"github.com/google/uuid"
 
 	"darkroom/migrations"
+	"darkroom/sql/localpg"
+)
+
+// DefaultHome is the home when none is named: in the checkout. Where PostgreSQL can't go there (it refuses to run as root, and its other user can't
+// enter /root), the home is in a folder of the checkout's name in closedHome.
+const (
+	DefaultHome = ".darkroom"
+	closedHome  = "/var/lib/darkroom"
 )
 
 // Files and folders in the home. PostgreSQL's is beside them.
@@ -58,9 +66,9 @@ type sample struct {
 
 // openHome makes the folders and reads the state, or begins one.
 func (r *runner) openHome() error {
-	home, err := filepath.Abs(r.Home)
+	home, err := choose(r.Home)
 	if err != nil {
-		return fmt.Errorf("the folder DARKROOM_HOME: %w", err)
+		return err
 	}
 	r.Home = home
 	r.storage = (&url.URL{Scheme: "file", Path: filepath.Join(home, filesName)}).String()
@@ -87,6 +95,18 @@ func (r *runner) openHome() error {
 	}
 	r.state.makeSecrets()
 	return r.saveState()
+}
+
+// choose returns the path of a home.
+func choose(home string) (string, error) {
+	path, err := filepath.Abs(home)
+	if err != nil {
+		return "", fmt.Errorf("the folder DARKROOM_HOME: %w", err)
+	}
+	if checkout := filepath.Dir(path); home == DefaultHome && !localpg.CanReach(checkout) {
+		return filepath.Join(closedHome, checkout), nil
+	}
+	return path, nil
 }
 
 // KeyPrefix begins the keys that are made here. `gateway serve` refuses them: they are for one machine, and their file may lie around.

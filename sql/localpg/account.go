@@ -60,6 +60,12 @@ func owner(name string) (uid, gid uint32, err error) {
 	return stat.Uid, stat.Gid, nil
 }
 
+// CanReach says whether a cluster can be kept in the folder or below it: when we are root another user runs the server, who must get there.
+func CanReach(dir string) bool {
+	user, err := serverAccount("")
+	return err == nil && user.canReach(dir) == nil
+}
+
 // canReach says, in one sentence, which folder on the way to dir is closed to the account. The last folder itself must be open too.
 func (a *account) canReach(dir string) error {
 	if a == nil {

@@ -30,6 +30,11 @@ func (s *Server) openFolder() error {
 	if s.user, err = serverAccount(s.data); err != nil {
 		return err
 	}
+	if s.config.Dir != "" {
+		if err := s.user.canReach(filepath.Dir(s.data)); err != nil {
+			return err
+		}
+	}
 	base, err := s.temporaryBase()
 	if err != nil {
 		return err
@@ -165,9 +170,6 @@ func (s *Server) findBinaries(ctx context.Context) error {
 // initialise makes the cluster if there is none: beside its place, then renamed, so that a killed attempt leaves nothing half made.
 func (s *Server) initialise(ctx context.Context) error {
 	dir := filepath.Dir(s.data)
-	if err := s.user.canReach(dir); err != nil {
-		return err
-	}
 	passwordFile := filepath.Join(dir, passwordName)
 	protected := s.config.Dir != "" || s.host != ""
 	if _, err := os.Stat(s.data); err == nil {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"syscall"
 )
 
 // CanApt says whether this process may install Debian's packages.
@@ -17,7 +18,8 @@ func CanApt() bool {
 }
 
 // Apt installs Debian's package of that name, and says so on log. Processes that install at the same time wait for one another;
-// the package lists are refreshed when the package can't be installed without.
+// the package lists are refreshed when the package can't be installed without. When ctx ends, apt-get finishes what it unpacks: cut short,
+// it would refuse to install anything until somebody has repaired that by hand.
 func Apt(ctx context.Context, log io.Writer, name string) error {
 	cache, err := CacheDir()
 	if err != nil {
@@ -39,6 +41,11 @@ func Apt(ctx context.Context, log io.Writer, name string) error {
 		}
 		cmd := exec.CommandContext(ctx, "apt-get", args...)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "UCF_FORCE_CONFFOLD=1")
+		cmd.Cancel = func() error { // it heeds that while it downloads, and then only at its end
+			_, _ = fmt.Fprintln(log, "apt-get finishes what it unpacks")
+			return cmd.Process.Signal(os.Interrupt)
+		}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C in the terminal would reach dpkg, which does not finish
 		var out []byte
 		if out, err = cmd.CombinedOutput(); err != nil {
 			err = fmt.Errorf("apt-get %s: %w: %s", args[0], err, lastLine(string(out)))
