@@ -1,4 +1,5 @@
-import { expect, it } from 'vitest';
+import { QueryObserver } from '@tanstack/react-query';
+import { expect, it, vi } from 'vitest';
 import { cacheTimes } from './keys.js';
 import { createQueryClient } from './queryClient.js';
 import { shouldRetry } from './retry.js';
@@ -18,6 +19,25 @@ it('makes stale by a bare key what the key begins', async () => {
   await queryClient.invalidateQueries(['tasks', 'p1']);
   expect(queryClient.getQueryState(['tasks', 'p1', { limit: 1 }])?.isInvalidated).toBe(true);
   expect(queryClient.getQueryState(['tasks', 'p2', { limit: 1 }])?.isInvalidated).toBe(false);
+});
+
+it('reads once more what was being read for the first time when it became stale', async () => {
+  const queryClient = createQueryClient();
+  const answers: ((projects: string[]) => void)[] = [];
+  const observer = new QueryObserver(queryClient, {
+    queryKey: ['projects'],
+    queryFn: () => new Promise<string[]>((answer) => answers.push(answer)),
+  });
+  const stop = observer.subscribe(() => undefined);
+  const done = Promise.all([queryClient.invalidateQueries(['projects']), queryClient.invalidateQueries(['projects'])]);
+  answers[0]?.(['as it was before']);
+  await vi.waitFor(() => expect(answers).toHaveLength(2));
+  expect(observer.getCurrentResult().data).toEqual(['as it was before']);
+  answers[1]?.(['as it was before', 'new']);
+  await done;
+  expect(observer.getCurrentResult().data).toEqual(['as it was before', 'new']);
+  expect(answers).toHaveLength(2);
+  stop();
 });
 
 it('has the times of the spec and the retries, and takes settings of the app', () => {

@@ -1,6 +1,7 @@
 import {
   type InvalidateOptions,
   type InvalidateQueryFilters,
+  type Query,
   QueryClient,
   type QueryClientConfig,
   type QueryFilters,
@@ -18,8 +19,29 @@ export class DarkroomQueryClient extends QueryClient {
     return super.getQueriesData<TData>(asFilters(filters));
   }
 
-  override invalidateQueries(filters?: InvalidateQueryFilters | QueryKey, options?: InvalidateOptions): Promise<void> {
-    return super.invalidateQueries(filters && asFilters(filters), options);
+  readonly #again = new WeakMap<Query, Promise<void>>();
+
+  /**
+   * Makes stale, and reads anew what is shown. TanStack Query leaves what is being read for the first time to its answer, although that may be
+   * older than the change: here it is read once more after it.
+   */
+  override async invalidateQueries(filters?: InvalidateQueryFilters | QueryKey, options?: InvalidateOptions): Promise<void> {
+    const match = filters && asFilters(filters);
+    const first = this.getQueryCache()
+      .findAll({ ...match, type: 'active', fetchStatus: 'fetching' })
+      .filter((query) => query.state.data === undefined);
+    await Promise.all([super.invalidateQueries(match, options), ...first.map((query) => this.#readAgain(query, options))]);
+  }
+
+  #readAgain(query: Query, options?: InvalidateOptions): Promise<void> {
+    const read = async () => {
+      await query.promise?.catch(() => undefined);
+      this.#again.delete(query);
+      await super.invalidateQueries({ queryKey: query.queryKey, exact: true }, options);
+    };
+    const again = this.#again.get(query) ?? read();
+    this.#again.set(query, again);
+    return again;
   }
 }
 
