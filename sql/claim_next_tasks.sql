@@ -157,26 +157,12 @@ begin
     select c.* from claimed c order by c.created_at, c.job_no;
     get diagnostics v_count = row_count;
 
-    -- Of the rest, what cannot run (ended, or the hint is wrong) leaves the queue, and lanes that cannot be paid are parked.
+    -- what could not be claimed
     if v_count < cardinality(v_picked) then
-      delete from darkroom.task_ready r using unnest(v_picked) p
-      where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no)
-        and p.owner_id = any (v_locked)
-        and not exists (
-          select from public.tasks t
-          where t.id = p.task_id and (t.status = 'Queued') is true
-            and (t.owner_id, t.task_type, t.cost, t.created_at, t.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no)
-            and (t.dependant_on is null or not exists (select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete')));
-
-      with broke as (
-        select l.* from (select distinct p.owner_id, p.task_type, p.cost from unnest(v_picked) p where p.owner_id = any (v_locked)) p
-        left join lateral darkroom.account(p.owner_id) a on true
-        join darkroom.task_ready l on l.owner_id = p.owner_id and l.task_type = p.task_type and l.cost = p.cost
-        where not l.parked and l.cost > coalesce(a.balance_after - a.held_after, 0)
-        for update of l skip locked
-      )
-      update darkroom.task_ready r set parked = true from broke b
-      where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (b.owner_id, b.task_type, b.cost, b.created_at, b.job_no);
+      perform darkroom.set_aside(p) from unnest(v_picked) p
+      where p.owner_id = any (v_locked) and exists (
+        select from darkroom.task_ready r
+        where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no));
     end if;
 
     -- refill the lanes that rows have left
