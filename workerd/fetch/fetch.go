@@ -113,7 +113,7 @@ func (f *Fetcher) fetch(ctx context.Context, reference string, owner uuid.UUID, 
 		return File{}, err
 	}
 	defer source.Close()
-	return source.save(folder, kind)
+	return source.save(ctx, folder, kind)
 }
 
 // source is an input that is being read.
@@ -176,7 +176,7 @@ func errNoFile(key string, cause error) error {
 }
 
 // save writes the input into a new file and checks what it is. Of a refused input nothing stays.
-func (s *source) save(folder string, kind Kind) (file File, err error) {
+func (s *source) save(ctx context.Context, folder string, kind Kind) (file File, err error) {
 	f, err := os.CreateTemp(folder, "input-*")
 	if err != nil {
 		return File{}, down("The worker has no place for the inputs.", err)
@@ -192,6 +192,9 @@ func (s *source) save(folder string, kind Kind) (file File, err error) {
 	}()
 
 	size, err := io.Copy(f, io.LimitReader(s, s.maxBytes+1))
+	if err == nil {
+		err = ctx.Err() // a server that notices that we hang up may end its body properly before the connection is gone
+	}
 	if err != nil {
 		return File{}, down(fmt.Sprintf("The input at %q broke off; the task will be tried again.", s.label), err)
 	}
