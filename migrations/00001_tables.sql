@@ -497,8 +497,7 @@ create table darkroom.task_events (
   row_id text not null,
   data jsonb not null,
   created_at timestamptz not null default clock_timestamp(),
-  primary key (xid, id, slot),
-  constraint kind_is_insert_update_or_delete check (kind in ('INSERT', 'UPDATE', 'DELETE'))
+  primary key (xid, id, slot)
 ) partition by list (slot);
 alter sequence darkroom.task_events_id owned by darkroom.task_events.id;
 create table darkroom.task_events_0 partition of darkroom.task_events for values in (0);
@@ -511,7 +510,8 @@ create table darkroom.task_events_6 partition of darkroom.task_events for values
 create table darkroom.task_events_7 partition of darkroom.task_events for values in (7);
 comment on table darkroom.task_events is
   'Every change of tasks, generations, shots, shot_generations, projects and credits, written in the transaction that makes it.';
-comment on column darkroom.task_events.data is 'INSERT: the row, of credit_ledger nothing. UPDATE: the columns that can change. DELETE: the row as it was.';
+comment on column darkroom.task_events.data is
+  'INSERT: the row, of credit_ledger nothing, of a task and its generation without params. UPDATE: the columns that can change, of a task those that are not as in a new one. DELETE: the row as it was, of a task without params.';
 comment on column darkroom.task_events.slot is 'The partition: what the sequence event_slot says.';
 -- What an owner missed.
 create index task_events_by_owner on darkroom.task_events (owner_id, id);

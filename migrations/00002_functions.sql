@@ -488,11 +488,13 @@ grant execute on function auth.identify_token to authenticator;
 -- The claims of whoever is signed in for this transaction (request.jwt.claims), or null. Anybody may ask.
 create or replace function auth.jwt()
 returns jsonb
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+begin
   -- After a transaction that set it, the setting is '' and not null.
-  select nullif(current_setting('request.jwt.claims', true), '')::jsonb
+  return nullif(current_setting('request.jwt.claims', true), '')::jsonb;
+end
 $$;
 comment on function auth.jwt is 'The claims of who is signed in.';
 revoke all on function auth.jwt from public;
@@ -635,7 +637,8 @@ grant execute on function auth.open_event_log to authenticator;
 -- and id the last number that was given. It comes also when there is no event.
 --
 -- owner, project: only events of these; then floor, a number that all unseen events exceed, keeps the search short. max_rows: null for all.
--- record: the row after the change; of a task's update, what cannot change is read from the task, and an entry of the ledger, which never changes, there. old_record: a deleted row, or the id.
+-- record: the row after the change; what cannot change of a task is read from the task, also the params of its generation, and an entry of the ledger, which
+-- never changes, there. old_record: a deleted row, or the id.
 -- Without owner it also asks for one NOTIFY when the log next grows (see public.arm_event_bell).
 -- Raises TD090 when the position is of another epoch, or events that were not seen have been removed from the log.
 create or replace function auth.read_events(
@@ -691,13 +694,17 @@ begin
     case
       when p.kind = 'DELETE' then null
       when p.kind = 'UPDATE' and p.table_name = 'tasks'
-        then coalesce(to_jsonb(t), jsonb_build_object('id', p.row_id, 'owner_id', p.owner_id, 'project_id', p.project_id)) || p.data
+        then coalesce(to_jsonb(t), jsonb_build_object('id', p.row_id, 'owner_id', p.owner_id, 'project_id', p.project_id)) || darkroom.whole_change(p.data)
+      when t.id is not null then jsonb_build_object('params', t.params) || p.data
       when p.table_name = 'credit_ledger' then to_jsonb(l)
       else p.data
     end,
     case p.kind when 'DELETE' then p.data when 'UPDATE' then jsonb_build_object('id', p.row_id) end,
     null::pg_snapshot
-  from page p left join public.tasks t on t.id = case when p.kind = 'UPDATE' and p.table_name = 'tasks' then p.row_id::uuid end
+  from page p
+  left join public.tasks t
+    on p.kind <> 'DELETE'
+      and t.id = case p.table_name when 'tasks' then p.row_id::uuid when 'generations' then case p.kind when 'INSERT' then (p.data ->> 'source_task_id')::uuid end end
   left join public.credit_ledger l
     on p.table_name = 'credit_ledger' and l.owner_id = p.owner_id and l.seq = case p.table_name when 'credit_ledger' then split_part(p.row_id, '/', 2)::bigint end
   order by p.id;
@@ -784,10 +791,12 @@ grant execute on function auth.realtime_tables to authenticator;
 -- The role in the claims of this transaction, or null. Anybody may ask. Nothing of ours is decided by it: see darkroom.caller_owner.
 create or replace function auth.role()
 returns text
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role'
+begin
+  return nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role';
+end
 $$;
 comment on function auth.role is 'The role in the claims of who is signed in.';
 revoke all on function auth.role from public;
@@ -1047,10 +1056,12 @@ grant execute on function auth.take_tokens to authenticator;
 -- The personal access token with which this transaction is signed in, or null. Anybody may ask; row security of workers is built on it.
 create or replace function auth.token_id()
 returns uuid
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'token_id', '')::uuid
+begin
+  return nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'token_id', '')::uuid;
+end
 $$;
 comment on function auth.token_id is 'The personal access token of who is signed in.';
 revoke all on function auth.token_id from public;
@@ -1062,10 +1073,12 @@ grant execute on function auth.token_id to anon, authenticated, worker, service_
 -- The user who is signed in for this transaction, or null. Anybody may ask; row security is built on it.
 create or replace function auth.uid()
 returns uuid
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub', '')::uuid
+begin
+  return nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub', '')::uuid;
+end
 $$;
 comment on function auth.uid is 'The user who is signed in.';
 revoke all on function auth.uid from public;
@@ -1206,16 +1219,16 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_before public.credit_ledger;
   v_entry public.credit_ledger;
 begin
-  select l.* into v_before from public.credit_ledger l where l.owner_id = p_owner order by l.seq desc limit 1;
   insert into public.credit_ledger as l
     (owner_id, seq, kind, amount, balance_after, held_after, task_id, attempt, idempotency_key, note)
-  values (p_owner, coalesce(v_before.seq, 0) + 1, p_kind, p_amount,
-          coalesce(v_before.balance_after, 0) + case p_kind when 'grant' then p_amount when 'settle' then -p_amount else 0 end,
-          coalesce(v_before.held_after, 0) + case p_kind when 'hold' then p_amount when 'grant' then 0 else -p_amount end,
-          p_task, p_attempt, p_idempotency_key, p_note)
+  select p_owner, coalesce(b.seq, 0) + 1, p_kind, p_amount,
+    coalesce(b.balance_after, 0) + case p_kind when 'grant' then p_amount when 'settle' then -p_amount else 0 end,
+    coalesce(b.held_after, 0) + case p_kind when 'hold' then p_amount when 'grant' then 0 else -p_amount end,
+    p_task, p_attempt, p_idempotency_key, p_note
+  from (select) one
+  left join lateral (select a.* from public.credit_ledger a where a.owner_id = p_owner order by a.seq desc limit 1) b on true
   returning * into v_entry;
 
   if p_kind in ('grant', 'release') then
@@ -1233,14 +1246,17 @@ revoke all on function darkroom.append_ledger from public;
 -- The uuid in a JSON value: a string, or an object that has it under id or uuid. Null for everything else; never an error.
 create or replace function darkroom.as_uuid(p_value jsonb)
 returns uuid
-language sql immutable
+language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  select case when t.v ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then t.v::uuid end
-  from (select case jsonb_typeof(p_value)
-                 when 'string' then p_value #>> '{}'
-                 when 'object' then coalesce(p_value ->> 'id', p_value ->> 'uuid')
-               end) as t (v)
+declare
+  v_text text := case jsonb_typeof(p_value)
+                   when 'string' then p_value #>> '{}'
+                   when 'object' then coalesce(p_value ->> 'id', p_value ->> 'uuid')
+                 end;
+begin
+  return case when v_text ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then v_text::uuid end;
+end
 $$;
 comment on function darkroom.as_uuid is 'The uuid in a JSON value, or null; never an error.';
 revoke all on function darkroom.as_uuid from public;
@@ -1396,9 +1412,9 @@ revoke all on function darkroom.check_output from public;
 
 -- +goose StatementBegin
 -- sql/internal/check_params.sql
--- Refuses params that are no object, too large, too deep, or lack what the type requires: TD003, TD004.
+-- Refuses params that are no object, too large, too deep, or lack what the type requires: TD003, TD004. Otherwise returns true.
 create or replace function darkroom.check_params(p_type public.task_types, p_params jsonb)
-returns void
+returns boolean
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -1437,6 +1453,7 @@ begin
         detail = format('%s needs params.%s.', p_type.name, v_path), hint = 'Required params stand in task_types.required_params.';
     end if;
   end loop;
+  return true;
 end
 $$;
 comment on function darkroom.check_params is 'Refuses params that are too large, too deep or incomplete for the type.';
@@ -1446,13 +1463,13 @@ revoke all on function darkroom.check_params from public;
 -- +goose StatementBegin
 -- sql/internal/check_queue_room.sql
 -- Refuses a task that is to be filed when its owner has as many queued tasks as they may: TD011. With p_refuse false, for a task that somebody's
--- running tree needs, it only counts. The caller holds the owner's lock.
+-- running tree needs, it only counts. Otherwise returns true. The caller holds the owner's lock.
 --
 -- Counting costs as much as there is to count, so one count serves for many tasks: with room for n more, the owner's tasks among the next n job
 -- numbers fit, however many of those are theirs. Only a task outside of that range is counted for anew. What was queued before and comes back after a
 -- lost attempt is never refused, and counts from the next count on.
 create or replace function darkroom.check_queue_room(p_owner uuid, p_job_no bigint, p_refuse boolean)
-returns void
+returns boolean
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
@@ -1463,7 +1480,7 @@ declare
 begin
   select r.* into v_room from darkroom.queue_room r where r.owner_id = p_owner;
   if p_job_no between v_room.from_job_no and v_room.to_job_no then
-    return;
+    return true;
   end if;
 
   -- Locked, so that set_queue_limit finds all counts that were made with the old limit.
@@ -1484,6 +1501,7 @@ begin
 
   insert into darkroom.queue_room as r (owner_id, from_job_no, to_job_no) values (p_owner, p_job_no, p_job_no + (v_max - v_queued) - 1)
   on conflict (owner_id) do update set from_job_no = excluded.from_job_no, to_job_no = excluded.to_job_no;
+  return true;
 end
 $$;
 comment on function darkroom.check_queue_room is 'Refuses a task when its owner has too many queued; the caller holds the owner''s lock.';
@@ -1541,6 +1559,7 @@ set enable_bitmapscan = off
 set jit = off
 as $$
 declare
+  v_moved integer;
   v_mark timestamptz;
   v_head record;
   v_found darkroom.task_ready;
@@ -1548,7 +1567,6 @@ declare
   v_busy uuid[] := array[]::uuid[];    -- owners whose lock could not be had
   v_locked uuid[] := array[]::uuid[];  -- owners whose lock we hold
   v_armed boolean := false;
-  v_account public.credit_ledger;
   v_task public.tasks;
 begin
   loop
@@ -1601,11 +1619,17 @@ begin
       v_locked := v_locked || v_row.owner_id;
     end if;
 
-    -- claim: if its owner can pay and the row says that it can run
-    v_account := null;
+    -- hold and claim: if its owner can pay, and the row says that it can run
     if v_row.cost > 0 then
-      select l.* into v_account from public.credit_ledger l where l.owner_id = v_row.owner_id order by l.seq desc limit 1;
-      if v_row.cost > coalesce(v_account.balance_after - v_account.held_after, 0) then
+      insert into public.credit_ledger (owner_id, seq, kind, amount, balance_after, held_after, task_id, attempt)
+      select t.owner_id, a.seq + 1, 'hold', t.cost, a.balance_after, a.held_after + t.cost, t.id, t.attempt + 1
+      from public.tasks t
+      cross join lateral (select l.* from public.credit_ledger l where l.owner_id = v_row.owner_id order by l.seq desc limit 1) a
+      where t.id = v_row.task_id and (t.status = 'Queued') is true and t.cost <= a.balance_after - a.held_after
+        and t.owner_id = v_row.owner_id and t.task_type = v_row.task_type and t.cost = v_row.cost
+        and t.created_at = v_row.created_at and t.job_no = v_row.job_no
+        and (t.dependant_on is null or not exists (select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete'));
+      if not found then
         perform darkroom.set_aside(v_row);
         continue;
       end if;
@@ -1619,18 +1643,14 @@ begin
       and (t.dependant_on is null or not exists (select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete'))
     returning t.* into v_task;
     if not found then
+      assert v_row.cost = 0, 'The task was changed by somebody who does not hold its owner''s lock.';
       perform darkroom.set_aside(v_row);
       continue;
-    end if;
-    if v_row.cost > 0 then
-      insert into public.credit_ledger (owner_id, seq, kind, amount, balance_after, held_after, task_id, attempt)
-      values (v_row.owner_id, v_account.seq + 1, 'hold', v_row.cost, v_account.balance_after, v_account.held_after + v_row.cost,
-              v_task.id, v_task.attempt);
     end if;
     delete from darkroom.task_ready r
     where r.owner_id = v_row.owner_id and r.task_type = v_row.task_type and r.cost = v_row.cost
       and r.created_at = v_row.created_at and r.job_no = v_row.job_no;
-    perform darkroom.refill_lane(v_row.owner_id, v_row.task_type, v_row.cost, v_row.created_at, v_row.job_no, false);
+    v_moved := darkroom.refill_lane(v_row.owner_id, v_row.task_type, v_row.cost, v_row.created_at, v_row.job_no, false);
     return v_task;
   end loop;
 end
@@ -1741,20 +1761,23 @@ revoke all on function darkroom.drop_from_queue from public;
 -- +goose StatementBegin
 -- sql/internal/end_attempt.sql
 -- Books the end of an attempt: its row in task_attempts, and the hold settled (complete) or released (everything else).
--- p_task is the row as it was while the attempt ran. The caller holds the owner's lock.
+-- p_task is the row as it was while the attempt ran. The caller holds the owner's lock. Returns whether money moved.
 create or replace function darkroom.end_attempt(p_task public.tasks, p_outcome text, p_error text default null)
-returns void
+returns boolean
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_entry public.credit_ledger;
 begin
   insert into public.task_attempts (owner_id, task_id, attempt, worker_id, claimed_at, outcome, error)
   values (p_task.owner_id, p_task.id, p_task.attempt, p_task.worker_id, p_task.claimed_at, p_outcome, p_error);
 
   if p_task.cost > 0 then
-    perform darkroom.append_ledger(p_task.owner_id, case p_outcome when 'complete' then 'settle' else 'release' end,
-                                   p_task.cost, p_task.id, p_task.attempt);
+    v_entry := darkroom.append_ledger(p_task.owner_id, case p_outcome when 'complete' then 'settle' else 'release' end,
+                                      p_task.cost, p_task.id, p_task.attempt);
   end if;
+  return p_task.cost > 0;
 end
 $$;
 comment on function darkroom.end_attempt is 'Books the end of an attempt and its money; the caller holds the owner''s lock.';
@@ -2140,13 +2163,15 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_task public.tasks;
+  v_fits boolean;
+  v_place text;
 begin
-  perform darkroom.lock_owner(new.owner_id);
+  v_fits := darkroom.lock_owner(new.owner_id);
   select t.* into v_task from public.tasks t where t.id = new.id and (t.status = 'Queued') is true;
   if found then
     -- A running tree needs its children.
-    perform darkroom.check_queue_room(v_task.owner_id, v_task.job_no, v_task.orchestrator_task_id is null);
-    perform darkroom.file_task(v_task);
+    v_fits := darkroom.check_queue_room(v_task.owner_id, v_task.job_no, v_task.orchestrator_task_id is null);
+    v_place := darkroom.file_task(v_task);
   end if;
   return null;
 end
@@ -2173,6 +2198,8 @@ declare
   v_window darkroom.task_ready[];
   v_dead record;
   v_parked boolean := false;
+  v_late boolean;
+  v_rung boolean;
 begin
   if p_task.run_after > clock_timestamp() then
     insert into darkroom.task_delayed (owner_id, task_id, run_after) values (p_task.owner_id, p_task.id, p_task.run_after);
@@ -2224,8 +2251,8 @@ begin
   end if;
   insert into darkroom.task_ready (owner_id, task_type, cost, created_at, job_no, task_id, parked)
   values (p_task.owner_id, p_task.task_type, p_task.cost, p_task.created_at, p_task.job_no, p_task.id, v_parked);
-  perform darkroom.lower_ready_mark(p_task.created_at);
-  perform darkroom.notify_workers();
+  v_late := darkroom.lower_ready_mark(p_task.created_at);
+  v_rung := darkroom.notify_workers();
   return 'ready';
 end
 $$;
@@ -2385,7 +2412,7 @@ revoke all on function darkroom.finish_orchestrator from public;
 
 -- +goose StatementBegin
 -- sql/internal/fold_events.sql
--- Lays the data of a row's events one over the other, oldest first: the row as it is now.
+-- Lays the data of a task's events one over the other, oldest first: the row as it is now, without params, which never change.
 create or replace function darkroom.fold_events(p_data jsonb[])
 returns jsonb
 language plpgsql immutable
@@ -2396,7 +2423,7 @@ declare
   v_data jsonb;
 begin
   foreach v_data in array coalesce(p_data, array[]::jsonb[]) loop
-    v_row := v_row || v_data;
+    v_row := v_row || case when v_data ? 'id' then v_data else darkroom.whole_change(v_data) end;
   end loop;
   return v_row;
 end
@@ -2530,8 +2557,11 @@ begin
   values (p_task.owner_id, p_task.project_id, p_type, p_task.output_location,
           coalesce(p_task.thumbnail_url, p_task.params #>> '{full_orchestrator_payload,thumbnail_url}', p_task.params ->> 'thumbnail_url'),
           p_task.params, p_task.metadata, jsonb_build_array(p_task.id), p_task.id, coalesce(p_task.completed_at, clock_timestamp()))
-  on conflict (source_task_id) do update set source_task_id = excluded.source_task_id
+  on conflict (source_task_id) do nothing
   returning id into v_id;
+  if not found then
+    select g.id into strict v_id from public.generations g where g.source_task_id = p_task.id;
+  end if;
   return v_id;
 end
 $$;
@@ -2699,8 +2729,8 @@ revoke all on function darkroom.log_generation_error from public;
 
 -- +goose StatementBegin
 -- sql/internal/log_ledger_entry.sql
--- Trigger after insert on credit_ledger: appends the entry to the event log and rings the bell. The ledger is append-only: the event says which entry,
--- as owner/seq, and auth.read_events reads it there.
+-- Trigger after insert on credit_ledger, for each statement: appends the entries to the event log and rings the bell. The ledger is append-only: the
+-- event says which entry, as owner/seq, and auth.read_events reads it there.
 create or replace function darkroom.log_ledger_entry()
 returns trigger
 language plpgsql volatile security definer
@@ -2708,8 +2738,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into darkroom.task_events (slot, owner_id, table_name, kind, row_id, data)
-  values (coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), new.owner_id, 'credit_ledger', tg_op, concat(new.owner_id, '/', new.seq), '{}');
-  if pg_sequence_last_value('darkroom.event_bell') = 2 then
+  select coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), c.owner_id, 'credit_ledger', tg_op, concat(c.owner_id, '/', c.seq), '{}'
+  from changed c;
+  if found and pg_sequence_last_value('darkroom.event_bell') = 2 then
     perform darkroom.ring_event_bell();
   end if;
   return null;
@@ -2721,32 +2752,32 @@ revoke all on function darkroom.log_ledger_entry from public;
 
 -- +goose StatementBegin
 -- sql/internal/log_row_change.sql
--- Trigger after a change of generations, shots, shot_generations or projects: appends it to the event log and rings the bell.
--- The table's name is the trigger's argument. A shot's owner is its project's.
+-- Trigger after insert, update or delete on generations, shots, shot_generations or projects, for each statement: appends what it changed to the event
+-- log and rings the bell. The table's name is the trigger's argument. A shot's owner is its project's. A new generation has the params of its task, and
+-- they stand there alone.
 create or replace function darkroom.log_row_change()
 returns trigger
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  v_row jsonb;
-  v_owner uuid;
-  v_project uuid;
 begin
-  if tg_op = 'DELETE' then
-    v_row := to_jsonb(old);
+  if tg_argv[0] = 'projects' then
+    insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
+    select coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), c.owner_id, c.id, 'projects', tg_op, c.id, to_jsonb(c) from changed c;
+  elsif tg_argv[0] = 'shots' then
+    insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
+    select coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), p.owner_id, c.project_id, 'shots', tg_op, c.id, to_jsonb(c)
+    from changed c join public.projects p on p.id = c.project_id;
+  elsif tg_argv[0] = 'generations' and tg_op = 'INSERT' then
+    insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
+    select coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), c.owner_id, c.project_id, 'generations', 'INSERT', c.id,
+      case when c.source_task_id is null then to_jsonb(c) else to_jsonb(c) - 'params' end
+    from changed c;
   else
-    v_row := to_jsonb(new);
+    insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
+    select coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), c.owner_id, c.project_id, tg_argv[0], tg_op, c.id, to_jsonb(c) from changed c;
   end if;
-  v_project := (case tg_argv[0] when 'projects' then v_row ->> 'id' else v_row ->> 'project_id' end)::uuid;
-  v_owner := (v_row ->> 'owner_id')::uuid;
-  if v_owner is null then
-    select p.owner_id into strict v_owner from public.projects p where p.id = v_project;
-  end if;
-  insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
-  values (coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), v_owner, v_project, tg_argv[0], tg_op,
-          v_row ->> 'id', v_row);
-  if pg_sequence_last_value('darkroom.event_bell') = 2 then
+  if found and pg_sequence_last_value('darkroom.event_bell') = 2 then
     perform darkroom.ring_event_bell();
   end if;
   return null;
@@ -2793,9 +2824,9 @@ revoke all on function darkroom.lose_tasks from public;
 -- sql/internal/lower_ready_mark.sql
 -- Called for a row that enters the claim's sight with this created_at. The mark stays some seconds behind now, so a young
 -- row needs nothing. For an older one the mark is lowered, and a shared lock held to the end of the transaction keeps
--- ticks, which do not see the row before it is committed, from raising it again.
+-- ticks, which do not see the row before it is committed, from raising it again. Returns whether the row was older.
 create or replace function darkroom.lower_ready_mark(p_created_at timestamptz)
-returns void
+returns boolean
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
@@ -2804,13 +2835,14 @@ declare
   v_micros bigint;
 begin
   if p_created_at > clock_timestamp() - interval '200 milliseconds' then
-    return;
+    return false;
   end if;
   v_micros := (extract(epoch from p_created_at) * 1000000)::bigint - 1;
   perform pg_advisory_xact_lock_shared(c_mark_lock);
   if (select m.last_value from darkroom.ready_mark m) > v_micros then
     perform setval('darkroom.ready_mark', greatest(v_micros, 0));
   end if;
+  return true;
 end
 $$;
 comment on function darkroom.lower_ready_mark is 'Keeps the ready mark at or below a row that enters the claim''s sight late.';
@@ -2844,9 +2876,9 @@ revoke all on function darkroom.meet_worker from public;
 -- The only place that speaks River's two wire formats (topics river_insert and river_control in schema river).
 -- No argument: something can be claimed; rings only if a worker armed the bell, so that busy systems commit without NOTIFY.
 -- p_cancel_job_no: tells the worker that runs this task to stop. River knows tasks by their negated job_no.
--- A rollback swallows a ring: workers poll besides.
+-- Returns whether it told anybody. A rollback swallows a ring: workers poll besides.
 create or replace function darkroom.notify_workers(p_cancel_job_no bigint default null)
-returns void
+returns boolean
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
@@ -2854,10 +2886,13 @@ begin
   if p_cancel_job_no is not null then
     perform pg_notify('river.river_control',
                       jsonb_build_object('action', 'cancel', 'queue', 'tasks', 'job_id', -p_cancel_job_no)::text);
+    return true;
   elsif pg_sequence_last_value('darkroom.worker_bell') = 2 then
     perform setval('darkroom.worker_bell', 1);
     perform pg_notify('river.river_insert', '{"queue":"tasks"}');
+    return true;
   end if;
+  return false;
 end
 $$;
 comment on function darkroom.notify_workers is 'Wakes idle workers, or tells one to stop a task.';
@@ -2898,6 +2933,7 @@ declare
   v_type public.task_types;
   v_orchestrator public.tasks;
   v_missing uuid;
+  v_good boolean;
   v_available numeric;
 begin
   select p.owner_id into new.owner_id from public.projects p where p.id = new.project_id;
@@ -2906,7 +2942,7 @@ begin
   end if;
 
   v_type := darkroom.resolve_task_type(new.tool_id, new.task_type);
-  perform darkroom.check_params(v_type, new.params);
+  v_good := darkroom.check_params(v_type, new.params);
 
   -- Dependencies and the tree stay within the project.
   if cardinality(new.dependant_on) = 0 then
@@ -3115,28 +3151,33 @@ revoke all on function darkroom.reason from public;
 -- sql/internal/refill_lane.sql
 -- Fills a lane's window from its backlog after rows left it: from fewer than 8 up to 16. The caller holds the owner's lock.
 -- p_created_at, p_job_no: the youngest row that left. Everything of the lane's backlog is younger than it, and dead rows lie
--- below it, so both look-ups start there.
+-- below it, so all look-ups start there. Returns how many rows came.
 create or replace function darkroom.refill_lane(
   p_owner uuid, p_task_type text, p_cost numeric, p_created_at timestamptz, p_job_no bigint, p_parked boolean)
-returns void
+returns integer
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_moved integer;
   c_low constant integer := 8;
   c_window constant integer := 16;
   v_count bigint;
   v_created_at timestamptz;
 begin
-  select count(*), max(w.created_at) into v_count, v_created_at
-  from (select r.created_at from darkroom.task_ready r
-        where r.owner_id = p_owner and r.task_type = p_task_type and r.cost = p_cost
-          and (r.created_at, r.job_no) > (p_created_at, p_job_no)
-        order by r.created_at, r.job_no limit c_low) w;
-  if v_count >= c_low then
-    return;
+  -- Is there an eighth?
+  perform from darkroom.task_ready r
+  where r.owner_id = p_owner and r.task_type = p_task_type and r.cost = p_cost
+    and (r.created_at, r.job_no) > (p_created_at, p_job_no)
+  order by r.created_at, r.job_no offset c_low - 1 limit 1;
+  if found then
+    return 0;
   end if;
 
+  select count(*), max(r.created_at) into v_count, v_created_at
+  from darkroom.task_ready r
+  where r.owner_id = p_owner and r.task_type = p_task_type and r.cost = p_cost
+    and (r.created_at, r.job_no) > (p_created_at, p_job_no);
   with moved as (
     delete from darkroom.task_backlog b
     using (select o.* from darkroom.task_backlog o
@@ -3149,6 +3190,8 @@ begin
   )
   insert into darkroom.task_ready (owner_id, task_type, cost, created_at, job_no, task_id, parked)
   select m.owner_id, m.task_type, m.cost, m.created_at, m.job_no, m.task_id, p_parked from moved m;
+  get diagnostics v_moved = row_count;
+  return v_moved;
 end
 $$;
 comment on function darkroom.refill_lane is 'Moves the oldest of a lane''s backlog into its window; the caller holds the owner''s lock.';
@@ -3713,8 +3756,8 @@ begin
       detail = format('This transaction is %s; a claim needs read committed.', current_setting('transaction_isolation')),
       hint = 'Call it in a transaction of its own, with the default isolation.';
   end if;
-  select array_remove(array_agg(case when p_types is null or v.task_type = any (p_types) then v.task_type end order by v.task_type), null) into v_types
-  from darkroom.worker_types v where v.worker_id = p_worker;
+  select coalesce(array_agg(v.task_type) filter (where v.task_type = any (coalesce(p_types, array[v.task_type]))), '{}') into v_types
+  from darkroom.worker_types v where v.worker_id = p_worker group by v.worker_id;
   if v_types is null then
     raise exception 'Unknown worker' using errcode = 'TD022',
       detail = format('No worker "%s" is registered.', left(p_name, 200)), hint = 'Call register_worker first.';
@@ -3724,6 +3767,24 @@ end
 $$;
 comment on function darkroom.wanted_types is 'Types of task that a worker may claim now.';
 revoke all on function darkroom.wanted_types from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/whole_change.sql
+-- What can change of a task, whole: the data of an event leaves out what is as in a new task.
+create or replace function darkroom.whole_change(p_data jsonb)
+returns jsonb
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return '{"worker_id": null, "failed_attempts": 0, "claimed_at": null, "run_after": null, "progress": null, "output_location": null,
+    "thumbnail_url": null, "metadata": {}, "error_message": null, "generation_created": false, "completed_at": null}'::jsonb || p_data;
+end
+$$;
+comment on function darkroom.whole_change is 'What can change of a task, from the data of an event.';
+revoke all on function darkroom.whole_change from public;
+grant execute on function darkroom.whole_change to service_role;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -3950,32 +4011,35 @@ grant execute on function public.arm_event_bell to worker, service_role;
 
 -- +goose StatementBegin
 -- sql/broadcast_task_status_update.sql
--- Trigger after insert, update or delete on tasks: appends the change to the event log in the same transaction and rings the bell.
--- An update carries the columns that can change, so that the events of a task, folded, give its row.
+-- Trigger on tasks after update or delete for each statement, after insert for each row, so that a row is in the log before anything is done to it (by
+-- file_new_task, where constraints are immediate). Appends what was changed to the event log in the same transaction and rings the bell.
+-- An update carries the columns that can change, but for what is as in a new task (darkroom.whole_change), so that the events of a task, folded, give
+-- its row. params never change and stand in the row alone.
 create or replace function public.broadcast_task_status_update()
 returns trigger
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  v_row public.tasks;
 begin
-  if tg_op = 'DELETE' then
-    v_row := old;
+  if tg_op = 'UPDATE' then
+    insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
+    select coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), c.owner_id, c.project_id, 'tasks', 'UPDATE', c.id,
+      jsonb_strip_nulls(jsonb_build_object(
+        'status', c.status, 'worker_id', c.worker_id, 'attempt', c.attempt, 'failed_attempts', nullif(c.failed_attempts, 0),
+        'claimed_at', c.claimed_at, 'run_after', c.run_after, 'output_location', c.output_location, 'thumbnail_url', c.thumbnail_url,
+        'error_message', c.error_message, 'generation_created', nullif(c.generation_created, false), 'updated_at', c.updated_at,
+        'completed_at', c.completed_at))
+      || case when c.progress is null then '{}' else jsonb_build_object('progress', c.progress) end
+      || case when c.metadata = '{}' then '{}' else jsonb_build_object('metadata', c.metadata) end
+    from changed c;
+  elsif tg_op = 'INSERT' then
+    insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
+    values (coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), new.owner_id, new.project_id, 'tasks', 'INSERT', new.id, to_jsonb(new) - 'params');
   else
-    v_row := new;
+    insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
+    select coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), c.owner_id, c.project_id, 'tasks', 'DELETE', c.id, to_jsonb(c) - 'params' from changed c;
   end if;
-  insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
-  values (coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), v_row.owner_id, v_row.project_id, 'tasks', tg_op, v_row.id,
-    case tg_op
-      when 'UPDATE' then jsonb_build_object(
-        'status', new.status, 'worker_id', new.worker_id, 'attempt', new.attempt, 'failed_attempts', new.failed_attempts,
-        'claimed_at', new.claimed_at, 'run_after', new.run_after, 'progress', new.progress, 'output_location', new.output_location,
-        'thumbnail_url', new.thumbnail_url, 'metadata', new.metadata, 'error_message', new.error_message,
-        'generation_created', new.generation_created, 'updated_at', new.updated_at, 'completed_at', new.completed_at)
-      else to_jsonb(v_row)
-    end);
-  if pg_sequence_last_value('darkroom.event_bell') = 2 then
+  if found and pg_sequence_last_value('darkroom.event_bell') = 2 then
     perform darkroom.ring_event_bell();
   end if;
   return null;
@@ -4159,6 +4223,7 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
+  v_moved integer;
   v_owner_only uuid := darkroom.caller_owner();
   v_worker text := darkroom.caller_worker(claim_next_tasks.worker_id);
   -- While a lane has a backlog, its window holds 8 rows or more (refill_lane): a round that ends with the eighth of a lane is in exact order.
@@ -4307,7 +4372,7 @@ begin
         where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no))
       order by p.owner_id, p.task_type, p.cost, p.created_at desc, p.job_no desc
     loop
-      perform darkroom.refill_lane(v_lane.owner_id, v_lane.task_type, v_lane.cost, v_lane.created_at, v_lane.job_no, false);
+      v_moved := darkroom.refill_lane(v_lane.owner_id, v_lane.task_type, v_lane.cost, v_lane.created_at, v_lane.job_no, false);
     end loop;
 
     v_total := v_total + v_count;
@@ -4351,11 +4416,12 @@ declare
   v_unfenced boolean := complete_task.worker_id is null and complete_task.attempt is null;
   v_worker text := complete_task.worker_id;
   v_attempt integer := complete_task.attempt;
-  v_owner uuid;
+  v_caller uuid := darkroom.caller_owner();
   v_revived boolean := false;
   v_before public.tasks;
   v_task public.tasks;
   v_url text;
+  v_paid boolean;
 begin
   -- guard
   if jsonb_typeof(coalesce(complete_task.metadata, '{}')) <> 'object' or octet_length(complete_task.metadata::text) > 65536 then
@@ -4379,22 +4445,17 @@ begin
         end if;
       end loop;
     end if;
-    v_owner := v_before.owner_id;
     v_worker := v_before.worker_id;
     v_attempt := v_before.attempt;
-  else
-    select t.owner_id into v_owner from public.tasks t where t.id = complete_task.task_id and t.owner_id = coalesce(darkroom.caller_owner(), t.owner_id);
-    if found then
-      perform darkroom.lock_owner(v_owner);
-    end if;
   end if;
 
-  -- write, if the fence lets it through
+  -- write, if the fence lets it through; the owner's lock comes before the row's
   update public.tasks t
   set status = 'Complete', output_location = complete_task.output_location, thumbnail_url = complete_task.thumbnail_url,
       metadata = t.metadata || coalesce(complete_task.metadata, '{}'), error_message = null, completed_at = clock_timestamp(), updated_at = clock_timestamp()
-  where t.id = complete_task.task_id and t.owner_id = v_owner and (t.status = 'In Progress') is true
+  where t.id = complete_task.task_id and (t.status = 'In Progress') is true
     and t.worker_id = coalesce(v_worker, t.worker_id) and t.attempt = coalesce(v_attempt, t.attempt)
+    and t.owner_id = coalesce(v_caller, t.owner_id) and darkroom.lock_owner(t.owner_id)
   returning t.* into v_task;
   if not found then
     v_before := darkroom.lock_held_task(complete_task.task_id, complete_task.worker_id, complete_task.attempt, 'complete');
@@ -4405,7 +4466,7 @@ begin
     return v_before;  -- a repeat
   end if;
 
-  perform darkroom.end_attempt(v_task, 'complete');
+  v_paid := darkroom.end_attempt(v_task, 'complete');
   if exists (select from darkroom.task_deps d where d.dep_id = v_task.id) then
     perform darkroom.release_dependents(v_task.id);
   end if;
@@ -6507,7 +6568,7 @@ from public.tasks t
 left join (select e.row_id, darkroom.fold_events(array_agg(e.data order by e.id)) as row
            from darkroom.task_events e where e.table_name = 'tasks' group by e.row_id) f on f.row_id = t.id::text
 -- as a row, because a time in JSON has the time zone of the connection that wrote it
-where case when f.row ? 'id' then jsonb_populate_record(null::public.tasks, f.row) is distinct from t
+where case when f.row ? 'id' then jsonb_populate_record(null::public.tasks, f.row || jsonb_build_object('params', t.params)) is distinct from t
            else t.created_at > (select l.trimmed_at from darkroom.event_log l) or jsonb_populate_record(t, coalesce(f.row, '{}')) is distinct from t end;
 comment on view public.invariant_violations is 'Every row is a fault; empty when healthy.';
 revoke all on public.invariant_violations from public;
@@ -6759,6 +6820,10 @@ drop function darkroom.worker_seen(public.workers);
 
 -- +goose StatementBegin
 drop function darkroom.worker_alive(public.workers,timestamp with time zone);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.whole_change(jsonb);
 -- +goose StatementEnd
 
 -- +goose StatementBegin

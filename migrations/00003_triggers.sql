@@ -9,12 +9,17 @@ create trigger forget_preview before update on public.tasks
 create constraint trigger file_new_task after insert on public.tasks deferrable initially deferred
   for each row execute function darkroom.file_new_task();
 
--- Named in the spec: a finished task becomes a generation, and each change is broadcast.
+-- Named in the spec: a finished task becomes a generation, and each change is broadcast. What goes to the event log goes there by statement: a batch
+-- costs little more than one row.
 create trigger create_generation_on_task_complete before update on public.tasks
   for each row when (new.status = 'Complete' and not new.generation_created)
   execute function public.create_generation_on_task_complete();
-create trigger broadcast_task_status_update after insert or update or delete on public.tasks
+create trigger broadcast_task_status_update_insert after insert on public.tasks
   for each row execute function public.broadcast_task_status_update();
+create trigger broadcast_task_status_update_update after update on public.tasks referencing new table as changed
+  for each statement execute function public.broadcast_task_status_update();
+create trigger broadcast_task_status_update_delete after delete on public.tasks referencing old table as changed
+  for each statement execute function public.broadcast_task_status_update();
 
 create trigger fill_project before insert on public.projects
   for each row execute function darkroom.fill_project();
@@ -31,16 +36,32 @@ create trigger fill_shot_generation before insert on public.shot_generations
 create trigger keep_shot_generation before update on public.shot_generations
   for each row execute function darkroom.fill_shot_generation();
 
-create trigger log_projects after insert or update or delete on public.projects
-  for each row execute function darkroom.log_row_change('projects');
-create trigger log_shots after insert or update or delete on public.shots
-  for each row execute function darkroom.log_row_change('shots');
-create trigger log_generations after insert or update or delete on public.generations
-  for each row execute function darkroom.log_row_change('generations');
-create trigger log_shot_generations after insert or update or delete on public.shot_generations
-  for each row execute function darkroom.log_row_change('shot_generations');
-create trigger log_credits after insert on public.credit_ledger
-  for each row execute function darkroom.log_ledger_entry();
+create trigger log_projects_insert after insert on public.projects referencing new table as changed
+  for each statement execute function darkroom.log_row_change('projects');
+create trigger log_projects_update after update on public.projects referencing new table as changed
+  for each statement execute function darkroom.log_row_change('projects');
+create trigger log_projects_delete after delete on public.projects referencing old table as changed
+  for each statement execute function darkroom.log_row_change('projects');
+create trigger log_shots_insert after insert on public.shots referencing new table as changed
+  for each statement execute function darkroom.log_row_change('shots');
+create trigger log_shots_update after update on public.shots referencing new table as changed
+  for each statement execute function darkroom.log_row_change('shots');
+create trigger log_shots_delete after delete on public.shots referencing old table as changed
+  for each statement execute function darkroom.log_row_change('shots');
+create trigger log_generations_insert after insert on public.generations referencing new table as changed
+  for each statement execute function darkroom.log_row_change('generations');
+create trigger log_generations_update after update on public.generations referencing new table as changed
+  for each statement execute function darkroom.log_row_change('generations');
+create trigger log_generations_delete after delete on public.generations referencing old table as changed
+  for each statement execute function darkroom.log_row_change('generations');
+create trigger log_shot_generations_insert after insert on public.shot_generations referencing new table as changed
+  for each statement execute function darkroom.log_row_change('shot_generations');
+create trigger log_shot_generations_update after update on public.shot_generations referencing new table as changed
+  for each statement execute function darkroom.log_row_change('shot_generations');
+create trigger log_shot_generations_delete after delete on public.shot_generations referencing old table as changed
+  for each statement execute function darkroom.log_row_change('shot_generations');
+create trigger log_credits_insert after insert on public.credit_ledger referencing new table as changed
+  for each statement execute function darkroom.log_ledger_entry();
 
 -- Who changed what only the service may change.
 create trigger audit after insert or update or delete on public.users
@@ -77,15 +98,25 @@ drop trigger remember_deleted_generation on public.generations;
 drop trigger fill_project on public.projects;
 drop trigger refuse_move on public.shot_generations;
 drop trigger refuse_move on public.shots;
-drop trigger log_projects on public.projects;
-drop trigger log_shots on public.shots;
-drop trigger log_credits on public.credit_ledger;
-drop trigger log_shot_generations on public.shot_generations;
-drop trigger log_generations on public.generations;
+drop trigger log_projects_insert on public.projects;
+drop trigger log_projects_update on public.projects;
+drop trigger log_projects_delete on public.projects;
+drop trigger log_shots_insert on public.shots;
+drop trigger log_shots_update on public.shots;
+drop trigger log_shots_delete on public.shots;
+drop trigger log_credits_insert on public.credit_ledger;
+drop trigger log_shot_generations_insert on public.shot_generations;
+drop trigger log_shot_generations_update on public.shot_generations;
+drop trigger log_shot_generations_delete on public.shot_generations;
+drop trigger log_generations_insert on public.generations;
+drop trigger log_generations_update on public.generations;
+drop trigger log_generations_delete on public.generations;
 drop trigger keep_shot_generation on public.shot_generations;
 drop trigger fill_shot_generation on public.shot_generations;
 drop trigger fill_generation on public.generations;
-drop trigger broadcast_task_status_update on public.tasks;
+drop trigger broadcast_task_status_update_insert on public.tasks;
+drop trigger broadcast_task_status_update_update on public.tasks;
+drop trigger broadcast_task_status_update_delete on public.tasks;
 drop trigger create_generation_on_task_complete on public.tasks;
 drop trigger forget_preview on public.tasks;
 drop trigger file_new_task on public.tasks;

@@ -27,11 +27,12 @@ declare
   v_unfenced boolean := complete_task.worker_id is null and complete_task.attempt is null;
   v_worker text := complete_task.worker_id;
   v_attempt integer := complete_task.attempt;
-  v_owner uuid;
+  v_caller uuid := darkroom.caller_owner();
   v_revived boolean := false;
   v_before public.tasks;
   v_task public.tasks;
   v_url text;
+  v_paid boolean;
 begin
   -- guard
   if jsonb_typeof(coalesce(complete_task.metadata, '{}')) <> 'object' or octet_length(complete_task.metadata::text) > 65536 then
@@ -55,22 +56,17 @@ begin
         end if;
       end loop;
     end if;
-    v_owner := v_before.owner_id;
     v_worker := v_before.worker_id;
     v_attempt := v_before.attempt;
-  else
-    select t.owner_id into v_owner from public.tasks t where t.id = complete_task.task_id and t.owner_id = coalesce(darkroom.caller_owner(), t.owner_id);
-    if found then
-      perform darkroom.lock_owner(v_owner);
-    end if;
   end if;
 
-  -- write, if the fence lets it through
+  -- write, if the fence lets it through; the owner's lock comes before the row's
   update public.tasks t
   set status = 'Complete', output_location = complete_task.output_location, thumbnail_url = complete_task.thumbnail_url,
       metadata = t.metadata || coalesce(complete_task.metadata, '{}'), error_message = null, completed_at = clock_timestamp(), updated_at = clock_timestamp()
-  where t.id = complete_task.task_id and t.owner_id = v_owner and (t.status = 'In Progress') is true
+  where t.id = complete_task.task_id and (t.status = 'In Progress') is true
     and t.worker_id = coalesce(v_worker, t.worker_id) and t.attempt = coalesce(v_attempt, t.attempt)
+    and t.owner_id = coalesce(v_caller, t.owner_id) and darkroom.lock_owner(t.owner_id)
   returning t.* into v_task;
   if not found then
     v_before := darkroom.lock_held_task(complete_task.task_id, complete_task.worker_id, complete_task.attempt, 'complete');
@@ -81,7 +77,7 @@ begin
     return v_before;  -- a repeat
   end if;
 
-  perform darkroom.end_attempt(v_task, 'complete');
+  v_paid := darkroom.end_attempt(v_task, 'complete');
   if exists (select from darkroom.task_deps d where d.dep_id = v_task.id) then
     perform darkroom.release_dependents(v_task.id);
   end if;

@@ -120,7 +120,7 @@ from public.tasks t
 left join (select e.row_id, darkroom.fold_events(array_agg(e.data order by e.id)) as row
            from darkroom.task_events e where e.table_name = 'tasks' group by e.row_id) f on f.row_id = t.id::text
 -- as a row, because a time in JSON has the time zone of the connection that wrote it
-where case when f.row ? 'id' then jsonb_populate_record(null::public.tasks, f.row) is distinct from t
+where case when f.row ? 'id' then jsonb_populate_record(null::public.tasks, f.row || jsonb_build_object('params', t.params)) is distinct from t
            else t.created_at > (select l.trimmed_at from darkroom.event_log l) or jsonb_populate_record(t, coalesce(f.row, '{}')) is distinct from t end;
 comment on view public.invariant_violations is 'Every row is a fault; empty when healthy.';
 revoke all on public.invariant_violations from public;

@@ -350,12 +350,11 @@ create table darkroom.task_events (
   row_id text not null,
   data jsonb not null,
   created_at timestamp with time zone default clock_timestamp() not null,
-  constraint kind_is_insert_update_or_delete CHECK ((kind = ANY (ARRAY['INSERT'::text, 'UPDATE'::text, 'DELETE'::text]))),
   constraint task_events_pkey PRIMARY KEY (xid, id, slot)
 ) partition by LIST (slot);
 CREATE INDEX task_events_by_owner ON ONLY darkroom.task_events USING btree (owner_id, id);
 comment on table darkroom.task_events is 'Every change of tasks, generations, shots, shot_generations, projects and credits, written in the transaction that makes it.';
-comment on column darkroom.task_events.data is 'INSERT: the row, of credit_ledger nothing. UPDATE: the columns that can change. DELETE: the row as it was.';
+comment on column darkroom.task_events.data is 'INSERT: the row, of credit_ledger nothing, of a task and its generation without params. UPDATE: the columns that can change, of a task those that are not as in a new one. DELETE: the row as it was, of a task without params.';
 comment on column darkroom.task_events.slot is 'The partition: what the sequence event_slot says.';
 grant select on darkroom.task_events to service_role;
 create table darkroom.task_events_0 (
@@ -369,7 +368,6 @@ create table darkroom.task_events_0 (
   row_id text not null,
   data jsonb not null,
   created_at timestamp with time zone default clock_timestamp() not null,
-  constraint kind_is_insert_update_or_delete CHECK ((kind = ANY (ARRAY['INSERT'::text, 'UPDATE'::text, 'DELETE'::text]))),
   constraint task_events_0_pkey PRIMARY KEY (xid, id, slot)
 );
 alter table darkroom.task_events attach partition darkroom.task_events_0 FOR VALUES IN (0);
@@ -386,7 +384,6 @@ create table darkroom.task_events_1 (
   row_id text not null,
   data jsonb not null,
   created_at timestamp with time zone default clock_timestamp() not null,
-  constraint kind_is_insert_update_or_delete CHECK ((kind = ANY (ARRAY['INSERT'::text, 'UPDATE'::text, 'DELETE'::text]))),
   constraint task_events_1_pkey PRIMARY KEY (xid, id, slot)
 );
 alter table darkroom.task_events attach partition darkroom.task_events_1 FOR VALUES IN (1);
@@ -403,7 +400,6 @@ create table darkroom.task_events_2 (
   row_id text not null,
   data jsonb not null,
   created_at timestamp with time zone default clock_timestamp() not null,
-  constraint kind_is_insert_update_or_delete CHECK ((kind = ANY (ARRAY['INSERT'::text, 'UPDATE'::text, 'DELETE'::text]))),
   constraint task_events_2_pkey PRIMARY KEY (xid, id, slot)
 );
 alter table darkroom.task_events attach partition darkroom.task_events_2 FOR VALUES IN (2);
@@ -420,7 +416,6 @@ create table darkroom.task_events_3 (
   row_id text not null,
   data jsonb not null,
   created_at timestamp with time zone default clock_timestamp() not null,
-  constraint kind_is_insert_update_or_delete CHECK ((kind = ANY (ARRAY['INSERT'::text, 'UPDATE'::text, 'DELETE'::text]))),
   constraint task_events_3_pkey PRIMARY KEY (xid, id, slot)
 );
 alter table darkroom.task_events attach partition darkroom.task_events_3 FOR VALUES IN (3);
@@ -437,7 +432,6 @@ create table darkroom.task_events_4 (
   row_id text not null,
   data jsonb not null,
   created_at timestamp with time zone default clock_timestamp() not null,
-  constraint kind_is_insert_update_or_delete CHECK ((kind = ANY (ARRAY['INSERT'::text, 'UPDATE'::text, 'DELETE'::text]))),
   constraint task_events_4_pkey PRIMARY KEY (xid, id, slot)
 );
 alter table darkroom.task_events attach partition darkroom.task_events_4 FOR VALUES IN (4);
@@ -454,7 +448,6 @@ create table darkroom.task_events_5 (
   row_id text not null,
   data jsonb not null,
   created_at timestamp with time zone default clock_timestamp() not null,
-  constraint kind_is_insert_update_or_delete CHECK ((kind = ANY (ARRAY['INSERT'::text, 'UPDATE'::text, 'DELETE'::text]))),
   constraint task_events_5_pkey PRIMARY KEY (xid, id, slot)
 );
 alter table darkroom.task_events attach partition darkroom.task_events_5 FOR VALUES IN (5);
@@ -471,7 +464,6 @@ create table darkroom.task_events_6 (
   row_id text not null,
   data jsonb not null,
   created_at timestamp with time zone default clock_timestamp() not null,
-  constraint kind_is_insert_update_or_delete CHECK ((kind = ANY (ARRAY['INSERT'::text, 'UPDATE'::text, 'DELETE'::text]))),
   constraint task_events_6_pkey PRIMARY KEY (xid, id, slot)
 );
 alter table darkroom.task_events attach partition darkroom.task_events_6 FOR VALUES IN (6);
@@ -488,7 +480,6 @@ create table darkroom.task_events_7 (
   row_id text not null,
   data jsonb not null,
   created_at timestamp with time zone default clock_timestamp() not null,
-  constraint kind_is_insert_update_or_delete CHECK ((kind = ANY (ARRAY['INSERT'::text, 'UPDATE'::text, 'DELETE'::text]))),
   constraint task_events_7_pkey PRIMARY KEY (xid, id, slot)
 );
 alter table darkroom.task_events attach partition darkroom.task_events_7 FOR VALUES IN (7);
@@ -554,7 +545,7 @@ CREATE UNIQUE INDEX one_grant_per_key ON public.credit_ledger USING btree (owner
 CREATE UNIQUE INDEX one_release_per_attempt ON public.credit_ledger USING btree (task_id, attempt) WHERE (kind = 'release'::text);
 CREATE UNIQUE INDEX one_settle_per_task ON public.credit_ledger USING btree (task_id) WHERE (kind = 'settle'::text);
 CREATE TRIGGER audit AFTER INSERT ON public.credit_ledger FOR EACH ROW WHEN ((new.kind = 'grant'::text)) EXECUTE FUNCTION darkroom.audit_change('credit_ledger', 'owner_id', 'seq', 'amount');
-CREATE TRIGGER log_credits AFTER INSERT ON public.credit_ledger FOR EACH ROW EXECUTE FUNCTION darkroom.log_ledger_entry();
+CREATE TRIGGER log_credits_insert AFTER INSERT ON public.credit_ledger REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION darkroom.log_ledger_entry();
 alter table public.credit_ledger enable row level security, force row level security;
 create policy internal on public.credit_ledger as permissive for all to current_user using true with check true;
 create policy own on public.credit_ledger as permissive for select to authenticated using (owner_id = ( SELECT auth.uid() AS uid));
@@ -597,7 +588,9 @@ create table public.generations (
 CREATE INDEX generations_by_project ON public.generations USING btree (project_id, created_at DESC);
 CREATE INDEX generations_by_task ON public.generations USING gin (tasks jsonb_path_ops);
 CREATE TRIGGER fill_generation BEFORE INSERT ON public.generations FOR EACH ROW WHEN ((new.owner_id IS NULL)) EXECUTE FUNCTION darkroom.fill_generation();
-CREATE TRIGGER log_generations AFTER INSERT OR DELETE OR UPDATE ON public.generations FOR EACH ROW EXECUTE FUNCTION darkroom.log_row_change('generations');
+CREATE TRIGGER log_generations_delete AFTER DELETE ON public.generations REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION darkroom.log_row_change('generations');
+CREATE TRIGGER log_generations_insert AFTER INSERT ON public.generations REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION darkroom.log_row_change('generations');
+CREATE TRIGGER log_generations_update AFTER UPDATE ON public.generations REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION darkroom.log_row_change('generations');
 CREATE TRIGGER remember_deleted_generation AFTER DELETE ON public.generations FOR EACH ROW EXECUTE FUNCTION darkroom.remember_deleted_generation();
 alter table public.generations enable row level security, force row level security;
 create policy internal on public.generations as permissive for all to current_user using true with check true;
@@ -638,7 +631,9 @@ create table public.projects (
 );
 CREATE INDEX projects_by_owner ON public.projects USING btree (owner_id);
 CREATE TRIGGER fill_project BEFORE INSERT ON public.projects FOR EACH ROW EXECUTE FUNCTION darkroom.fill_project();
-CREATE TRIGGER log_projects AFTER INSERT OR DELETE OR UPDATE ON public.projects FOR EACH ROW EXECUTE FUNCTION darkroom.log_row_change('projects');
+CREATE TRIGGER log_projects_delete AFTER DELETE ON public.projects REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION darkroom.log_row_change('projects');
+CREATE TRIGGER log_projects_insert AFTER INSERT ON public.projects REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION darkroom.log_row_change('projects');
+CREATE TRIGGER log_projects_update AFTER UPDATE ON public.projects REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION darkroom.log_row_change('projects');
 alter table public.projects enable row level security, force row level security;
 create policy internal on public.projects as permissive for all to current_user using true with check true;
 create policy own on public.projects as permissive for all to authenticated using (owner_id = ( SELECT auth.uid() AS uid)) with check (owner_id = ( SELECT auth.uid() AS uid));
@@ -668,7 +663,9 @@ CREATE INDEX shot_generations_by_generation ON public.shot_generations USING btr
 CREATE INDEX shot_generations_by_shot ON public.shot_generations USING btree (shot_id, "position");
 CREATE TRIGGER fill_shot_generation BEFORE INSERT ON public.shot_generations FOR EACH ROW WHEN (((new.owner_id IS NULL) OR (new.project_id IS NULL))) EXECUTE FUNCTION darkroom.fill_shot_generation();
 CREATE TRIGGER keep_shot_generation BEFORE UPDATE ON public.shot_generations FOR EACH ROW EXECUTE FUNCTION darkroom.fill_shot_generation();
-CREATE TRIGGER log_shot_generations AFTER INSERT OR DELETE OR UPDATE ON public.shot_generations FOR EACH ROW EXECUTE FUNCTION darkroom.log_row_change('shot_generations');
+CREATE TRIGGER log_shot_generations_delete AFTER DELETE ON public.shot_generations REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION darkroom.log_row_change('shot_generations');
+CREATE TRIGGER log_shot_generations_insert AFTER INSERT ON public.shot_generations REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION darkroom.log_row_change('shot_generations');
+CREATE TRIGGER log_shot_generations_update AFTER UPDATE ON public.shot_generations REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION darkroom.log_row_change('shot_generations');
 CREATE TRIGGER refuse_move BEFORE UPDATE ON public.shot_generations FOR EACH ROW WHEN ((old.id <> new.id)) EXECUTE FUNCTION darkroom.refuse_move();
 alter table public.shot_generations enable row level security, force row level security;
 create policy internal on public.shot_generations as permissive for all to current_user using true with check true;
@@ -707,7 +704,9 @@ create table public.shots (
   constraint shots_pkey PRIMARY KEY (id)
 );
 CREATE INDEX shots_by_project ON public.shots USING btree (project_id);
-CREATE TRIGGER log_shots AFTER INSERT OR DELETE OR UPDATE ON public.shots FOR EACH ROW EXECUTE FUNCTION darkroom.log_row_change('shots');
+CREATE TRIGGER log_shots_delete AFTER DELETE ON public.shots REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION darkroom.log_row_change('shots');
+CREATE TRIGGER log_shots_insert AFTER INSERT ON public.shots REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION darkroom.log_row_change('shots');
+CREATE TRIGGER log_shots_update AFTER UPDATE ON public.shots REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION darkroom.log_row_change('shots');
 CREATE TRIGGER refuse_move BEFORE UPDATE ON public.shots FOR EACH ROW WHEN (((old.id <> new.id) OR (old.project_id <> new.project_id))) EXECUTE FUNCTION darkroom.refuse_move();
 alter table public.shots enable row level security, force row level security;
 create policy internal on public.shots as permissive for all to current_user using true with check true;
@@ -819,7 +818,9 @@ CREATE UNIQUE INDEX tasks_idempotency_key ON public.tasks USING btree (owner_id,
 CREATE INDEX tasks_in_progress ON public.tasks USING btree (worker_id, claimed_at) WHERE (status = 'In Progress'::text);
 CREATE INDEX tasks_of_orchestrator ON public.tasks USING btree (orchestrator_task_id) WHERE (orchestrator_task_id IS NOT NULL);
 CREATE INDEX tasks_without_generation ON public.tasks USING btree (task_type, completed_at) WHERE ((status = 'Complete'::text) AND (NOT generation_created));
-CREATE TRIGGER broadcast_task_status_update AFTER INSERT OR DELETE OR UPDATE ON public.tasks FOR EACH ROW EXECUTE FUNCTION public.broadcast_task_status_update();
+CREATE TRIGGER broadcast_task_status_update_delete AFTER DELETE ON public.tasks REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.broadcast_task_status_update();
+CREATE TRIGGER broadcast_task_status_update_insert AFTER INSERT ON public.tasks FOR EACH ROW EXECUTE FUNCTION public.broadcast_task_status_update();
+CREATE TRIGGER broadcast_task_status_update_update AFTER UPDATE ON public.tasks REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.broadcast_task_status_update();
 CREATE TRIGGER create_generation_on_task_complete BEFORE UPDATE ON public.tasks FOR EACH ROW WHEN (((new.status = 'Complete'::text) AND (NOT new.generation_created))) EXECUTE FUNCTION public.create_generation_on_task_complete();
 CREATE CONSTRAINT TRIGGER file_new_task AFTER INSERT ON public.tasks DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION darkroom.file_new_task();
 CREATE TRIGGER forget_preview BEFORE UPDATE ON public.tasks FOR EACH ROW WHEN (((new.status <> 'In Progress'::text) AND ((new.progress -> 'preview'::text) IS NOT NULL))) EXECUTE FUNCTION darkroom.forget_preview();
@@ -971,7 +972,7 @@ grant execute on function auth.give_back_task(uuid,text,text) to worker;
 grant execute on function auth.holds_attempt(uuid,uuid,integer) to worker;
 -- function auth.identify_token(token_hash bytea) returns jsonb plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.identify_token(bytea) to authenticator;
--- function auth.jwt() returns jsonb sql stable set search_path=pg_catalog, pg_temp
+-- function auth.jwt() returns jsonb plpgsql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.jwt() to anon, authenticated, service_role, worker;
 -- function auth.keep_leases(gateway uuid, upto text, leases uuid[], refs bigint[], positions text[], lost boolean[]) returns void plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.keep_leases(uuid,text,uuid[],bigint[],text[],boolean[]) to authenticator;
@@ -991,7 +992,7 @@ grant execute on function auth.readable(uuid[]) to authenticated, service_role;
 grant execute on function auth.readable_by(text[],text[],integer[],uuid[]) to authenticator;
 -- function auth.realtime_tables() returns TABLE(table_name text, columns jsonb, own_rules boolean) sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.realtime_tables() to authenticator;
--- function auth.role() returns text sql stable set search_path=pg_catalog, pg_temp
+-- function auth.role() returns text plpgsql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.role() to anon, authenticated, service_role, worker;
 -- function auth.role_limits() returns TABLE(role_name text, statement_timeout text, lock_timeout text, idle_in_transaction_session_timeout text) sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.role_limits() to authenticator;
@@ -1005,9 +1006,9 @@ grant execute on function auth.start_session(uuid,text,bytea) to authenticator;
 grant execute on function auth.take_lease(uuid,bytea,uuid,bigint) to authenticator;
 -- function auth.take_tokens(bucket bytea, per_second double precision, burst integer, wanted integer) returns TABLE(granted integer, busy double precision) plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.take_tokens(bytea,double precision,integer,integer) to authenticator;
--- function auth.token_id() returns uuid sql stable set search_path=pg_catalog, pg_temp
+-- function auth.token_id() returns uuid plpgsql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.token_id() to anon, authenticated, service_role, worker;
--- function auth.uid() returns uuid sql stable set search_path=pg_catalog, pg_temp
+-- function auth.uid() returns uuid plpgsql stable set search_path=pg_catalog, pg_temp
 grant execute on function auth.uid() to anon, authenticated, service_role, worker;
 -- function auth.uncounted_uploads(object_keys text[]) returns SETOF text sql stable security definer set search_path=pg_catalog, pg_temp
 grant execute on function auth.uncounted_uploads(text[]) to authenticator;
@@ -1018,19 +1019,19 @@ grant execute on function auth.worker_id(text) to worker;
 -- function darkroom.able_workers(p_task public.tasks) returns SETOF darkroom.able_worker plpgsql stable set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan
 -- function darkroom.account(p_owner uuid) returns public.credit_ledger plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.append_ledger(p_owner uuid, p_kind text, p_amount numeric, p_task uuid DEFAULT NULL::uuid, p_attempt integer DEFAULT NULL::integer, p_idempotency_key text DEFAULT NULL::text, p_note text DEFAULT NULL::text) returns public.credit_ledger plpgsql volatile set search_path=pg_catalog, pg_temp
--- function darkroom.as_uuid(p_value jsonb) returns uuid sql immutable set search_path=pg_catalog, pg_temp
+-- function darkroom.as_uuid(p_value jsonb) returns uuid plpgsql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.audit_change() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.caller_owner() returns uuid plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.caller_token() returns uuid plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.caller_worker(p_name text) returns text plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.check_output(p_task public.tasks, p_output text, p_attempt integer) returns void plpgsql stable set search_path=pg_catalog, pg_temp
--- function darkroom.check_params(p_type public.task_types, p_params jsonb) returns void plpgsql immutable set search_path=pg_catalog, pg_temp
--- function darkroom.check_queue_room(p_owner uuid, p_job_no bigint, p_refuse boolean) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.check_params(p_type public.task_types, p_params jsonb) returns boolean plpgsql immutable set search_path=pg_catalog, pg_temp
+-- function darkroom.check_queue_room(p_owner uuid, p_job_no bigint, p_refuse boolean) returns boolean plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.check_travel(p_n integer, p_images jsonb, p_frames jsonb, p_overlaps jsonb, p_seed jsonb) returns void plpgsql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.claim_one(p_worker text, p_owner uuid, p_types text[]) returns public.tasks plpgsql volatile set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off
 -- function darkroom.close_tasks(p_owner uuid, p_task uuid, p_status text, p_error text, p_outcome text) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.drop_from_queue(p_task public.tasks) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
--- function darkroom.end_attempt(p_task public.tasks, p_outcome text, p_error text DEFAULT NULL::text) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.end_attempt(p_task public.tasks, p_outcome text, p_error text DEFAULT NULL::text) returns boolean plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.ensure_user(p_user uuid) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.expected_wait(p_task public.tasks, p_workers darkroom.able_worker[], p_before jsonb) returns interval plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.explain_ended(p_task public.tasks) returns jsonb plpgsql stable set search_path=pg_catalog, pg_temp
@@ -1059,16 +1060,16 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.log_ledger_entry() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.log_row_change() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.lose_tasks(p_worker text, p_error text) returns integer plpgsql volatile set search_path=pg_catalog, pg_temp
--- function darkroom.lower_ready_mark(p_created_at timestamp with time zone) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.lower_ready_mark(p_created_at timestamp with time zone) returns boolean plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.meet_worker(p_name text) returns text plpgsql volatile set search_path=pg_catalog, pg_temp
--- function darkroom.notify_workers(p_cancel_job_no bigint DEFAULT NULL::bigint) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.notify_workers(p_cancel_job_no bigint DEFAULT NULL::bigint) returns boolean plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.plain_email(p_email text) returns text sql immutable strict set search_path=pg_catalog, pg_temp
 -- function darkroom.prepare_task() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.price_of(p_type public.task_types, p_params jsonb) returns numeric plpgsql immutable set search_path=pg_catalog, pg_temp
 -- function darkroom.purge() returns bigint plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.queue_place(p_task public.tasks) returns text plpgsql stable set search_path=pg_catalog, pg_temp set enable_seqscan=off set enable_bitmapscan=off
 -- function darkroom.reason(p_code text, p_message text, p_detail jsonb DEFAULT '{}'::jsonb) returns jsonb sql immutable set search_path=pg_catalog, pg_temp
--- function darkroom.refill_lane(p_owner uuid, p_task_type text, p_cost numeric, p_created_at timestamp with time zone, p_job_no bigint, p_parked boolean) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.refill_lane(p_owner uuid, p_task_type text, p_cost numeric, p_created_at timestamp with time zone, p_job_no bigint, p_parked boolean) returns integer plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.refuse_change() returns trigger plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.refuse_erased(p_user uuid) returns void plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.refuse_hold(p_task public.tasks, p_worker text, p_attempt integer) returns void plpgsql stable set search_path=pg_catalog, pg_temp
@@ -1089,6 +1090,8 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 grant execute on function darkroom.tasks_of_worker() to worker;
 -- function darkroom.unpark_lanes(p_owner uuid, p_available numeric) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.wanted_types(p_worker text, p_name text, p_types text[]) returns text[] plpgsql stable set search_path=pg_catalog, pg_temp
+-- function darkroom.whole_change(p_data jsonb) returns jsonb plpgsql immutable set search_path=pg_catalog, pg_temp
+grant execute on function darkroom.whole_change(jsonb) to service_role;
 -- function darkroom.worker_alive(p_worker public.workers, p_seen timestamp with time zone) returns boolean plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.worker_seen(p_worker public.workers) returns timestamp with time zone plpgsql stable set search_path=pg_catalog, pg_temp
 -- function public.admit_due_tasks(max_tasks integer DEFAULT 1000) returns integer plpgsql volatile security definer set search_path=pg_catalog, pg_temp

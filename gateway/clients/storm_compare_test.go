@@ -25,7 +25,7 @@ func (s *storm) log(ctx context.Context, after int64) []logged {
 		    case table_name
 		      when 'shots' then data ->> 'name' when 'projects' then data ->> 'name' when 'generations' then data -> 'metadata' ->> 'n'
 		      when 'shot_generations' then data ->> 'position'
-		      when 'tasks' then concat_ws('/', data ->> 'status', data ->> 'attempt', data ->> 'generation_created', data ->> 'updated_at')
+		      when 'tasks' then concat_ws('/', data ->> 'status', data ->> 'attempt', coalesce(data ->> 'generation_created', 'false'), data ->> 'updated_at')
 		    end
 		  end)
 		from darkroom.task_events where id > $1 order by id`, after)

@@ -142,6 +142,7 @@ var functions = map[string]functionProbe{
 var internal = map[string][]string{
 	"darkroom.tasks_of_worker": {"worker"},
 	"darkroom.fold_events":     {"service_role"},
+	"darkroom.whole_change":    {"service_role"},
 }
 
 // TestS01FunctionsOfTheMatrix: "For [...] every RPC, owner B with a valid token reads and changes 0 rows of owner A. [...] a new object without a row in

@@ -1,10 +1,12 @@
 -- The role in the claims of this transaction, or null. Anybody may ask. Nothing of ours is decided by it: see darkroom.caller_owner.
 create or replace function auth.role()
 returns text
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role'
+begin
+  return nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role';
+end
 $$;
 comment on function auth.role is 'The role in the claims of who is signed in.';
 revoke all on function auth.role from public;

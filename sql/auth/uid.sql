@@ -1,10 +1,12 @@
 -- The user who is signed in for this transaction, or null. Anybody may ask; row security is built on it.
 create or replace function auth.uid()
 returns uuid
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub', '')::uuid
+begin
+  return nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub', '')::uuid;
+end
 $$;
 comment on function auth.uid is 'The user who is signed in.';
 revoke all on function auth.uid from public;

@@ -8,16 +8,16 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_before public.credit_ledger;
   v_entry public.credit_ledger;
 begin
-  select l.* into v_before from public.credit_ledger l where l.owner_id = p_owner order by l.seq desc limit 1;
   insert into public.credit_ledger as l
     (owner_id, seq, kind, amount, balance_after, held_after, task_id, attempt, idempotency_key, note)
-  values (p_owner, coalesce(v_before.seq, 0) + 1, p_kind, p_amount,
-          coalesce(v_before.balance_after, 0) + case p_kind when 'grant' then p_amount when 'settle' then -p_amount else 0 end,
-          coalesce(v_before.held_after, 0) + case p_kind when 'hold' then p_amount when 'grant' then 0 else -p_amount end,
-          p_task, p_attempt, p_idempotency_key, p_note)
+  select p_owner, coalesce(b.seq, 0) + 1, p_kind, p_amount,
+    coalesce(b.balance_after, 0) + case p_kind when 'grant' then p_amount when 'settle' then -p_amount else 0 end,
+    coalesce(b.held_after, 0) + case p_kind when 'hold' then p_amount when 'grant' then 0 else -p_amount end,
+    p_task, p_attempt, p_idempotency_key, p_note
+  from (select) one
+  left join lateral (select a.* from public.credit_ledger a where a.owner_id = p_owner order by a.seq desc limit 1) b on true
   returning * into v_entry;
 
   if p_kind in ('grant', 'release') then

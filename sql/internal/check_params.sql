@@ -1,6 +1,6 @@
--- Refuses params that are no object, too large, too deep, or lack what the type requires: TD003, TD004.
+-- Refuses params that are no object, too large, too deep, or lack what the type requires: TD003, TD004. Otherwise returns true.
 create or replace function darkroom.check_params(p_type public.task_types, p_params jsonb)
-returns void
+returns boolean
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -39,6 +39,7 @@ begin
         detail = format('%s needs params.%s.', p_type.name, v_path), hint = 'Required params stand in task_types.required_params.';
     end if;
   end loop;
+  return true;
 end
 $$;
 comment on function darkroom.check_params is 'Refuses params that are too large, too deep or incomplete for the type.';

@@ -12,6 +12,7 @@ set enable_bitmapscan = off
 set jit = off
 as $$
 declare
+  v_moved integer;
   v_mark timestamptz;
   v_head record;
   v_found darkroom.task_ready;
@@ -19,7 +20,6 @@ declare
   v_busy uuid[] := array[]::uuid[];    -- owners whose lock could not be had
   v_locked uuid[] := array[]::uuid[];  -- owners whose lock we hold
   v_armed boolean := false;
-  v_account public.credit_ledger;
   v_task public.tasks;
 begin
   loop
@@ -72,11 +72,17 @@ begin
       v_locked := v_locked || v_row.owner_id;
     end if;
 
-    -- claim: if its owner can pay and the row says that it can run
-    v_account := null;
+    -- hold and claim: if its owner can pay, and the row says that it can run
     if v_row.cost > 0 then
-      select l.* into v_account from public.credit_ledger l where l.owner_id = v_row.owner_id order by l.seq desc limit 1;
-      if v_row.cost > coalesce(v_account.balance_after - v_account.held_after, 0) then
+      insert into public.credit_ledger (owner_id, seq, kind, amount, balance_after, held_after, task_id, attempt)
+      select t.owner_id, a.seq + 1, 'hold', t.cost, a.balance_after, a.held_after + t.cost, t.id, t.attempt + 1
+      from public.tasks t
+      cross join lateral (select l.* from public.credit_ledger l where l.owner_id = v_row.owner_id order by l.seq desc limit 1) a
+      where t.id = v_row.task_id and (t.status = 'Queued') is true and t.cost <= a.balance_after - a.held_after
+        and t.owner_id = v_row.owner_id and t.task_type = v_row.task_type and t.cost = v_row.cost
+        and t.created_at = v_row.created_at and t.job_no = v_row.job_no
+        and (t.dependant_on is null or not exists (select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete'));
+      if not found then
         perform darkroom.set_aside(v_row);
         continue;
       end if;
@@ -90,18 +96,14 @@ begin
       and (t.dependant_on is null or not exists (select from public.tasks d where d.id = any (t.dependant_on) and d.status <> 'Complete'))
     returning t.* into v_task;
     if not found then
+      assert v_row.cost = 0, 'The task was changed by somebody who does not hold its owner''s lock.';
       perform darkroom.set_aside(v_row);
       continue;
-    end if;
-    if v_row.cost > 0 then
-      insert into public.credit_ledger (owner_id, seq, kind, amount, balance_after, held_after, task_id, attempt)
-      values (v_row.owner_id, v_account.seq + 1, 'hold', v_row.cost, v_account.balance_after, v_account.held_after + v_row.cost,
-              v_task.id, v_task.attempt);
     end if;
     delete from darkroom.task_ready r
     where r.owner_id = v_row.owner_id and r.task_type = v_row.task_type and r.cost = v_row.cost
       and r.created_at = v_row.created_at and r.job_no = v_row.job_no;
-    perform darkroom.refill_lane(v_row.owner_id, v_row.task_type, v_row.cost, v_row.created_at, v_row.job_no, false);
+    v_moved := darkroom.refill_lane(v_row.owner_id, v_row.task_type, v_row.cost, v_row.created_at, v_row.job_no, false);
     return v_task;
   end loop;
 end

@@ -14,6 +14,8 @@ declare
   v_window darkroom.task_ready[];
   v_dead record;
   v_parked boolean := false;
+  v_late boolean;
+  v_rung boolean;
 begin
   if p_task.run_after > clock_timestamp() then
     insert into darkroom.task_delayed (owner_id, task_id, run_after) values (p_task.owner_id, p_task.id, p_task.run_after);
@@ -65,8 +67,8 @@ begin
   end if;
   insert into darkroom.task_ready (owner_id, task_type, cost, created_at, job_no, task_id, parked)
   values (p_task.owner_id, p_task.task_type, p_task.cost, p_task.created_at, p_task.job_no, p_task.id, v_parked);
-  perform darkroom.lower_ready_mark(p_task.created_at);
-  perform darkroom.notify_workers();
+  v_late := darkroom.lower_ready_mark(p_task.created_at);
+  v_rung := darkroom.notify_workers();
   return 'ready';
 end
 $$;

@@ -1,4 +1,4 @@
--- Lays the data of a row's events one over the other, oldest first: the row as it is now.
+-- Lays the data of a task's events one over the other, oldest first: the row as it is now, without params, which never change.
 create or replace function darkroom.fold_events(p_data jsonb[])
 returns jsonb
 language plpgsql immutable
@@ -9,7 +9,7 @@ declare
   v_data jsonb;
 begin
   foreach v_data in array coalesce(p_data, array[]::jsonb[]) loop
-    v_row := v_row || v_data;
+    v_row := v_row || case when v_data ? 'id' then v_data else darkroom.whole_change(v_data) end;
   end loop;
   return v_row;
 end

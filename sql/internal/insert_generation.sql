@@ -11,8 +11,11 @@ begin
   values (p_task.owner_id, p_task.project_id, p_type, p_task.output_location,
           coalesce(p_task.thumbnail_url, p_task.params #>> '{full_orchestrator_payload,thumbnail_url}', p_task.params ->> 'thumbnail_url'),
           p_task.params, p_task.metadata, jsonb_build_array(p_task.id), p_task.id, coalesce(p_task.completed_at, clock_timestamp()))
-  on conflict (source_task_id) do update set source_task_id = excluded.source_task_id
+  on conflict (source_task_id) do nothing
   returning id into v_id;
+  if not found then
+    select g.id into strict v_id from public.generations g where g.source_task_id = p_task.id;
+  end if;
   return v_id;
 end
 $$;

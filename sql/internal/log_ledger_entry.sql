@@ -1,5 +1,5 @@
--- Trigger after insert on credit_ledger: appends the entry to the event log and rings the bell. The ledger is append-only: the event says which entry,
--- as owner/seq, and auth.read_events reads it there.
+-- Trigger after insert on credit_ledger, for each statement: appends the entries to the event log and rings the bell. The ledger is append-only: the
+-- event says which entry, as owner/seq, and auth.read_events reads it there.
 create or replace function darkroom.log_ledger_entry()
 returns trigger
 language plpgsql volatile security definer
@@ -7,8 +7,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into darkroom.task_events (slot, owner_id, table_name, kind, row_id, data)
-  values (coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), new.owner_id, 'credit_ledger', tg_op, concat(new.owner_id, '/', new.seq), '{}');
-  if pg_sequence_last_value('darkroom.event_bell') = 2 then
+  select coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), c.owner_id, 'credit_ledger', tg_op, concat(c.owner_id, '/', c.seq), '{}'
+  from changed c;
+  if found and pg_sequence_last_value('darkroom.event_bell') = 2 then
     perform darkroom.ring_event_bell();
   end if;
   return null;

@@ -14,8 +14,8 @@ begin
       detail = format('This transaction is %s; a claim needs read committed.', current_setting('transaction_isolation')),
       hint = 'Call it in a transaction of its own, with the default isolation.';
   end if;
-  select array_remove(array_agg(case when p_types is null or v.task_type = any (p_types) then v.task_type end order by v.task_type), null) into v_types
-  from darkroom.worker_types v where v.worker_id = p_worker;
+  select coalesce(array_agg(v.task_type) filter (where v.task_type = any (coalesce(p_types, array[v.task_type]))), '{}') into v_types
+  from darkroom.worker_types v where v.worker_id = p_worker group by v.worker_id;
   if v_types is null then
     raise exception 'Unknown worker' using errcode = 'TD022',
       detail = format('No worker "%s" is registered.', left(p_name, 200)), hint = 'Call register_worker first.';
