@@ -2196,6 +2196,7 @@ declare
   c_window constant integer := 16;
   v_mark timestamptz;
   v_window darkroom.task_ready[];
+  v_behind boolean;
   v_dead record;
   v_parked boolean := false;
   v_late boolean;
@@ -2221,25 +2222,37 @@ begin
     end if;
   end if;
 
-  -- The lane's window, youngest first. Dead rows of claimed tasks lie at its old end: the mark keeps the look-up from walking over
-  -- them. Parked rows may be older than the mark.
-  v_mark := timestamptz 'epoch' + (select m.last_value from darkroom.ready_mark m) * interval '1 microsecond';
-  select array_agg(w.r order by (w.r).created_at desc, (w.r).job_no desc) into v_window
-  from (
-    (select r from darkroom.task_ready r
-     where r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost and r.created_at >= v_mark
-     order by r.created_at desc, r.job_no desc limit c_window)
-    union all
-    (select r from darkroom.task_ready r
-     where r.parked and r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost
-       and r.created_at < v_mark)
-  ) w;
-
-  if (p_task.created_at, p_task.job_no) > (v_window[1].created_at, v_window[1].job_no)
-     and (cardinality(v_window) >= c_window or exists (
-       select from darkroom.task_backlog b
-       where b.owner_id = p_task.owner_id and b.task_type = p_task.task_type and b.cost = p_task.cost
-         and (b.created_at, b.job_no) > (v_window[1].created_at, v_window[1].job_no))) then
+  -- It goes to the backlog when it is younger than the window, and that is full or others wait behind it. The usual case of many, with others there, comes
+  -- first, because it looks at two rows. Dead rows of claimed tasks lie at the old end of the window: the mark keeps the look-ups from walking over them.
+  -- Parked rows may be older than the mark.
+  v_mark := timestamptz 'epoch' + coalesce(pg_sequence_last_value('darkroom.ready_mark'), 0) * interval '1 microsecond';
+  perform from (
+    select r.created_at, r.job_no from darkroom.task_ready r
+    where r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost and r.created_at >= v_mark
+    order by r.created_at desc, r.job_no desc limit 1) youngest
+  where (p_task.created_at, p_task.job_no) > (youngest.created_at, youngest.job_no) and exists (
+    select from darkroom.task_backlog b
+    where b.owner_id = p_task.owner_id and b.task_type = p_task.task_type and b.cost = p_task.cost
+      and (b.created_at, b.job_no) > (youngest.created_at, youngest.job_no));
+  v_behind := found;
+  if not v_behind then
+    select array_agg(w.r order by (w.r).created_at desc, (w.r).job_no desc) into v_window
+    from (
+      (select r from darkroom.task_ready r
+       where r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost and r.created_at >= v_mark
+       order by r.created_at desc, r.job_no desc limit c_window)
+      union all
+      (select r from darkroom.task_ready r
+       where r.parked and r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost
+         and r.created_at < v_mark)
+    ) w;
+    v_behind := (p_task.created_at, p_task.job_no) > (v_window[1].created_at, v_window[1].job_no)
+      and (cardinality(v_window) >= c_window or exists (
+        select from darkroom.task_backlog b
+        where b.owner_id = p_task.owner_id and b.task_type = p_task.task_type and b.cost = p_task.cost
+          and (b.created_at, b.job_no) > (v_window[1].created_at, v_window[1].job_no)));
+  end if;
+  if v_behind then
     insert into darkroom.task_backlog (owner_id, task_type, cost, created_at, job_no, task_id)
     values (p_task.owner_id, p_task.task_type, p_task.cost, p_task.created_at, p_task.job_no, p_task.id);
     return 'backlog';
@@ -4789,7 +4802,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  v_caller uuid := darkroom.caller_owner();
+  v_caller uuid;
   v_type public.task_types;
   v_params jsonb := coalesce(create_task.params, create_task.input);
   v_deps uuid[] := nullif(create_task.dependant_on, '{}');
@@ -4800,8 +4813,17 @@ begin
   elsif length(create_task.idempotency_key) not between 1 and 200 then
     raise exception 'Missing required fields' using errcode = 'TD001', detail = 'idempotency_key must have 1 to 200 characters.';
   end if;
-  v_type := darkroom.resolve_task_type(create_task.tool_id, create_task.task_type);
 
+  -- Without id and key it is no repeat.
+  if create_task.task_id is null and create_task.idempotency_key is null then
+    insert into public.tasks as t (project_id, tool_id, task_type, params, dependant_on)
+    values (create_task.project_id, create_task.tool_id, create_task.task_type, v_params, v_deps)
+    returning t.* into v_task;
+    return v_task;
+  end if;
+
+  v_caller := darkroom.caller_owner();
+  v_type := darkroom.resolve_task_type(create_task.tool_id, create_task.task_type);
   if not exists (select from public.projects p where p.id = create_task.project_id and p.owner_id = coalesce(v_caller, p.owner_id)) then
     raise exception 'Project not found' using errcode = 'TD020', detail = format('There is no project %s.', create_task.project_id);
   end if;
@@ -4861,6 +4883,17 @@ declare
 begin
   if cardinality(tasks) > c_max then
     raise exception 'Invalid params' using errcode = 'TD003', detail = format('Up to %s tasks can be created at once.', c_max);
+  end if;
+
+  -- Without ids and keys none is a repeat: together.
+  if not exists (select from unnest(create_tasks.tasks) n where n.project_id is null or n.task_id is not null or n.idempotency_key is not null) then
+    return query
+    insert into public.tasks as t (project_id, tool_id, task_type, params, dependant_on)
+    select n.project_id, n.tool_id, n.task_type, coalesce(n.params, n.input), nullif(n.dependant_on, '{}')
+    from unnest(create_tasks.tasks) with ordinality n (project_id, tool_id, input, task_id, task_type, params, dependant_on, idempotency_key, place)
+    order by n.place
+    returning t.*;
+    return;
   end if;
   foreach v_new in array coalesce(tasks, '{}') loop
     return next public.create_task(v_new.project_id, v_new.tool_id, v_new.input, v_new.task_id, v_new.task_type, v_new.params,

@@ -15,7 +15,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  v_caller uuid := darkroom.caller_owner();
+  v_caller uuid;
   v_type public.task_types;
   v_params jsonb := coalesce(create_task.params, create_task.input);
   v_deps uuid[] := nullif(create_task.dependant_on, '{}');
@@ -26,8 +26,17 @@ begin
   elsif length(create_task.idempotency_key) not between 1 and 200 then
     raise exception 'Missing required fields' using errcode = 'TD001', detail = 'idempotency_key must have 1 to 200 characters.';
   end if;
-  v_type := darkroom.resolve_task_type(create_task.tool_id, create_task.task_type);
 
+  -- Without id and key it is no repeat.
+  if create_task.task_id is null and create_task.idempotency_key is null then
+    insert into public.tasks as t (project_id, tool_id, task_type, params, dependant_on)
+    values (create_task.project_id, create_task.tool_id, create_task.task_type, v_params, v_deps)
+    returning t.* into v_task;
+    return v_task;
+  end if;
+
+  v_caller := darkroom.caller_owner();
+  v_type := darkroom.resolve_task_type(create_task.tool_id, create_task.task_type);
   if not exists (select from public.projects p where p.id = create_task.project_id and p.owner_id = coalesce(v_caller, p.owner_id)) then
     raise exception 'Project not found' using errcode = 'TD020', detail = format('There is no project %s.', create_task.project_id);
   end if;

@@ -13,6 +13,17 @@ begin
   if cardinality(tasks) > c_max then
     raise exception 'Invalid params' using errcode = 'TD003', detail = format('Up to %s tasks can be created at once.', c_max);
   end if;
+
+  -- Without ids and keys none is a repeat: together.
+  if not exists (select from unnest(create_tasks.tasks) n where n.project_id is null or n.task_id is not null or n.idempotency_key is not null) then
+    return query
+    insert into public.tasks as t (project_id, tool_id, task_type, params, dependant_on)
+    select n.project_id, n.tool_id, n.task_type, coalesce(n.params, n.input), nullif(n.dependant_on, '{}')
+    from unnest(create_tasks.tasks) with ordinality n (project_id, tool_id, input, task_id, task_type, params, dependant_on, idempotency_key, place)
+    order by n.place
+    returning t.*;
+    return;
+  end if;
   foreach v_new in array coalesce(tasks, '{}') loop
     return next public.create_task(v_new.project_id, v_new.tool_id, v_new.input, v_new.task_id, v_new.task_type, v_new.params,
                                    v_new.dependant_on, v_new.idempotency_key);

@@ -57,16 +57,16 @@ func (e *env) peers(ctx context.Context) ([]*contender, error) {
 	return list, nil
 }
 
-// all opens the limit, ours with and without outcome, and the peers.
-func (e *env) all(ctx context.Context) (limit, full, noop *contender, list []*contender, err error) {
+// all opens the limit, ours with and without outcome, each for the tasks of so many owners, and the peers.
+func (e *env) all(ctx context.Context, owners int) (limit, full, noop *contender, list []*contender, err error) {
 	if limit, err = e.newLimit(ctx, "limit", false); err != nil {
 		return nil, nil, nil, nil, err
 	}
-	ours, err := e.newDarkroom(ctx, "darkroom", 100, false)
+	ours, err := e.newDarkroom(ctx, "darkroom", owners, false)
 	if err != nil {
 		return nil, nil, nil, nil, err
 	}
-	cheap, err := e.newDarkroom(ctx, "darkroom, no-op", 100, true)
+	cheap, err := e.newDarkroom(ctx, "darkroom, no-op", owners, true)
 	if err != nil {
 		return nil, nil, nil, nil, err
 	}
@@ -105,7 +105,7 @@ func (r *report) legend(list []*contender) {
 }
 
 func one(ctx context.Context, e *env) error {
-	limit, full, _, list, err := e.all(ctx)
+	limit, full, _, list, err := e.all(ctx, 100)
 	if err != nil {
 		return err
 	}
@@ -142,10 +142,16 @@ func connections(n int) string {
 }
 
 func batches(ctx context.Context, e *env) error {
-	limit, full, noop, list, err := e.all(ctx)
+	limit, full, noop, list, err := e.all(ctx, 10_000)
 	if err != nil {
 		return err
 	}
+	// Their tasks alternate, so that each batch is of all of them, and the batches wait for each other.
+	few, err := e.newDarkroom(ctx, "darkroom, 100 owners", 100, false)
+	if err != nil {
+		return err
+	}
+	list = slices.Insert(list, 3, few.contender)
 	plot := chart{name: "batch", title: "Claim + complete in batches, 8 connections", unit: "tasks a second, median and spread of the rounds"}
 	for _, batch := range []int{10, 100} {
 		got, err := e.turns(ctx, list, 8, batch)
@@ -153,15 +159,15 @@ func batches(ctx context.Context, e *env) error {
 			return err
 		}
 		e.report.table(fmt.Sprintf("Claim + complete in batches of %d, 8 connections", batch),
-			"The limit: two commits that update as many rows. graphile-worker: a local queue of that size, completions batched. "+perTask, rateHead, rateRows(list, got, limit))
+			"Ours over 10,000 owners; with 100 each batch meets all others. The limit: two commits that update as many rows. graphile-worker: a local queue of that size, completions batched. "+perTask, rateHead, rateRows(list, got, limit))
 		g := group{label: fmt.Sprintf("batches of %d", batch)}
 		for _, c := range list[1:] { // the limit of 100 rows a commit would dwarf all
 			g.bars = append(g.bars, rateBar(c, got[c]))
 		}
 		plot.groups = append(plot.groups, g)
 		if batch == 100 {
-			e.report.target("batch/noop", got[noop].rate(), "8 connections")
-			e.report.target("batch/full", got[full].rate(), "8 connections")
+			e.report.target("batch/noop", got[noop].rate(), "8 connections, 10,000 owners")
+			e.report.target("batch/full", got[full].rate(), "8 connections, 10,000 owners; "+number(got[few.contender].rate())+" with 100")
 		}
 	}
 	e.report.plot(plot)

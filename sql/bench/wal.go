@@ -21,7 +21,7 @@ func wal(ctx context.Context, e *env) error {
 		fmt.Println("  This PostgreSQL has no pg_walinspect: left out.")
 		return nil
 	}
-	_, full, _, list, err := e.all(ctx)
+	_, full, _, list, err := e.all(ctx, 100)
 	if err != nil {
 		return err
 	}

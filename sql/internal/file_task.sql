@@ -12,6 +12,7 @@ declare
   c_window constant integer := 16;
   v_mark timestamptz;
   v_window darkroom.task_ready[];
+  v_behind boolean;
   v_dead record;
   v_parked boolean := false;
   v_late boolean;
@@ -37,25 +38,37 @@ begin
     end if;
   end if;
 
-  -- The lane's window, youngest first. Dead rows of claimed tasks lie at its old end: the mark keeps the look-up from walking over
-  -- them. Parked rows may be older than the mark.
-  v_mark := timestamptz 'epoch' + (select m.last_value from darkroom.ready_mark m) * interval '1 microsecond';
-  select array_agg(w.r order by (w.r).created_at desc, (w.r).job_no desc) into v_window
-  from (
-    (select r from darkroom.task_ready r
-     where r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost and r.created_at >= v_mark
-     order by r.created_at desc, r.job_no desc limit c_window)
-    union all
-    (select r from darkroom.task_ready r
-     where r.parked and r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost
-       and r.created_at < v_mark)
-  ) w;
-
-  if (p_task.created_at, p_task.job_no) > (v_window[1].created_at, v_window[1].job_no)
-     and (cardinality(v_window) >= c_window or exists (
-       select from darkroom.task_backlog b
-       where b.owner_id = p_task.owner_id and b.task_type = p_task.task_type and b.cost = p_task.cost
-         and (b.created_at, b.job_no) > (v_window[1].created_at, v_window[1].job_no))) then
+  -- It goes to the backlog when it is younger than the window, and that is full or others wait behind it. The usual case of many, with others there, comes
+  -- first, because it looks at two rows. Dead rows of claimed tasks lie at the old end of the window: the mark keeps the look-ups from walking over them.
+  -- Parked rows may be older than the mark.
+  v_mark := timestamptz 'epoch' + coalesce(pg_sequence_last_value('darkroom.ready_mark'), 0) * interval '1 microsecond';
+  perform from (
+    select r.created_at, r.job_no from darkroom.task_ready r
+    where r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost and r.created_at >= v_mark
+    order by r.created_at desc, r.job_no desc limit 1) youngest
+  where (p_task.created_at, p_task.job_no) > (youngest.created_at, youngest.job_no) and exists (
+    select from darkroom.task_backlog b
+    where b.owner_id = p_task.owner_id and b.task_type = p_task.task_type and b.cost = p_task.cost
+      and (b.created_at, b.job_no) > (youngest.created_at, youngest.job_no));
+  v_behind := found;
+  if not v_behind then
+    select array_agg(w.r order by (w.r).created_at desc, (w.r).job_no desc) into v_window
+    from (
+      (select r from darkroom.task_ready r
+       where r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost and r.created_at >= v_mark
+       order by r.created_at desc, r.job_no desc limit c_window)
+      union all
+      (select r from darkroom.task_ready r
+       where r.parked and r.owner_id = p_task.owner_id and r.task_type = p_task.task_type and r.cost = p_task.cost
+         and r.created_at < v_mark)
+    ) w;
+    v_behind := (p_task.created_at, p_task.job_no) > (v_window[1].created_at, v_window[1].job_no)
+      and (cardinality(v_window) >= c_window or exists (
+        select from darkroom.task_backlog b
+        where b.owner_id = p_task.owner_id and b.task_type = p_task.task_type and b.cost = p_task.cost
+          and (b.created_at, b.job_no) > (v_window[1].created_at, v_window[1].job_no)));
+  end if;
+  if v_behind then
     insert into darkroom.task_backlog (owner_id, task_type, cost, created_at, job_no, task_id)
     values (p_task.owner_id, p_task.task_type, p_task.cost, p_task.created_at, p_task.job_no, p_task.id);
     return 'backlog';
