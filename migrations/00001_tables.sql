@@ -358,7 +358,7 @@ create table public.shot_generations (
 );
 comment on column public.shot_generations.position is 'Place in the shot; null means unpositioned.';
 create index shot_generations_by_shot on public.shot_generations (shot_id, position);
-create index shot_generations_by_generation on public.shot_generations (generation_id);
+create index shot_generations_by_generation on public.shot_generations (generation_id, shot_id);
 
 -- Generations of tasks that somebody deleted.
 create table darkroom.deleted_generations (
@@ -452,6 +452,8 @@ comment on column darkroom.queue_room.to_job_no is 'All of the owner''s tasks fr
 -- Lower bound, in microseconds since 1970, of created_at of the ready rows that are not parked. A sequence, because it
 -- must move without leaving dead rows. tick_ready_mark() moves it; a claim starts reading there.
 create sequence darkroom.ready_mark minvalue 0 start 0;
+-- When the next whole tick is due, in microseconds since 1970: one for all who call it.
+create sequence darkroom.whole_tick minvalue 0 start 0;
 
 -- Doorbells: 2 = armed, somebody listens and wants to be woken; 1 = silent. Rung at most once per arming.
 create sequence darkroom.worker_bell minvalue 1 maxvalue 2 start 1;

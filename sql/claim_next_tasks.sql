@@ -83,7 +83,7 @@ begin
           and (v_head.created_at, v_head.job_no) > (v_picked[v_want].created_at, v_picked[v_want].job_no);
         select array_agg(l.r) into v_found
         from (select r from darkroom.task_ready r
-              where r.task_type = v_head.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
+              where r.task_type = v_head.name and not r.parked and (r.created_at, r.job_no) >= (v_head.created_at, v_head.job_no) and r.owner_id <> all (v_busy)
               order by r.created_at, r.job_no limit v_want
               for update skip locked) l;
         if cardinality(v_picked) = 0 then

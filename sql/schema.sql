@@ -126,6 +126,7 @@ create sequence darkroom.event_bell as bigint increment 1 minvalue 1 maxvalue 2 
 create sequence darkroom.event_slot as bigint increment 1 minvalue 0 maxvalue 7 start 0 cache 1;
 create sequence darkroom.ready_mark as bigint increment 1 minvalue 0 maxvalue 9223372036854775807 start 0 cache 1;
 create sequence darkroom.task_events_id as bigint increment 1 minvalue 1 maxvalue 9223372036854775807 start 1 cache 1;
+create sequence darkroom.whole_tick as bigint increment 1 minvalue 0 maxvalue 9223372036854775807 start 0 cache 1;
 create sequence darkroom.worker_bell as bigint increment 1 minvalue 1 maxvalue 2 start 1 cache 1;
 create table darkroom.access_tokens (
   id uuid default gen_random_uuid() not null,
@@ -659,7 +660,7 @@ create table public.shot_generations (
   constraint shot_generations_shot_id_fkey FOREIGN KEY (shot_id) REFERENCES public.shots(id) ON DELETE CASCADE,
   constraint shot_generations_pkey PRIMARY KEY (id)
 );
-CREATE INDEX shot_generations_by_generation ON public.shot_generations USING btree (generation_id);
+CREATE INDEX shot_generations_by_generation ON public.shot_generations USING btree (generation_id, shot_id);
 CREATE INDEX shot_generations_by_shot ON public.shot_generations USING btree (shot_id, "position");
 CREATE TRIGGER fill_shot_generation BEFORE INSERT ON public.shot_generations FOR EACH ROW WHEN (((new.owner_id IS NULL) OR (new.project_id IS NULL))) EXECUTE FUNCTION darkroom.fill_shot_generation();
 CREATE TRIGGER keep_shot_generation BEFORE UPDATE ON public.shot_generations FOR EACH ROW EXECUTE FUNCTION darkroom.fill_shot_generation();

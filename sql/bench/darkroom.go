@@ -92,8 +92,8 @@ func (d *darkroom) spin(ctx context.Context, conns int, op func(ctx context.Cont
 		return op(ctx, taskdb.New(pool), conn)
 	}, func(ctx context.Context, pool *pgxpool.Pool) {
 		db := taskdb.New(pool)
-		for n := 0; pause(ctx, 50*time.Millisecond) == nil; n++ {
-			_, _ = db.TickReadyMark(ctx, n%40 == 39) // a tick that failed is made up for by the next
+		for n := 0; pause(ctx, 25*time.Millisecond) == nil; n++ {
+			_, _ = db.TickReadyMark(ctx, n%80 == 79) // a tick that failed is made up for by the next
 		}
 	})
 }

@@ -42,7 +42,7 @@ begin
       loop
         exit when v_row.task_id is not null and (v_head.created_at, v_head.job_no) > (v_row.created_at, v_row.job_no);
         select r.* into v_found from darkroom.task_ready r
-        where r.task_type = v_head.name and not r.parked and r.created_at >= v_mark and r.owner_id <> all (v_busy)
+        where r.task_type = v_head.name and not r.parked and (r.created_at, r.job_no) >= (v_head.created_at, v_head.job_no) and r.owner_id <> all (v_busy)
         order by r.created_at, r.job_no limit 1
         for update skip locked;
         if found and (v_row.task_id is null or (v_found.created_at, v_found.job_no) < (v_row.created_at, v_row.job_no)) then

@@ -237,6 +237,24 @@ func TestCreateTasksIsAllOrNothingAndKeepsTheOrder(t *testing.T) {
 	if n := value[int](b, "select count(*) from tasks"); n != 2 {
 		t.Errorf("%d tasks, want 2", n)
 	}
+	// Without ids and keys, all are stored by one statement.
+	many := make([]taskdb.NewTask, 300)
+	for i := range many {
+		many[i] = imageTask(b.project, "n", i)
+	}
+	made, err = b.CreateTasks(t.Context(), many)
+	b.noError(err)
+	for i, task := range made {
+		if !sameJSON(t, task.Params, many[i].Params) || i > 0 && task.JobNo <= made[i-1].JobNo {
+			t.Fatalf("number %d is %s, job %d", i, task.Params, task.JobNo)
+		}
+	}
+	many[299].Params = json.RawMessage(`{}`)
+	_, err = b.CreateTasks(t.Context(), many)
+	wantRefusal(t, err, taskdb.ErrMissingFields)
+	if n := value[int](b, "select count(*) from tasks"); n != 302 || len(made) != 300 {
+		t.Errorf("%d tasks made, %d there", len(made), n)
+	}
 	none, err := b.CreateTasks(t.Context(), nil)
 	if err != nil || len(none) != 0 {
 		t.Errorf("no tasks made %v, %v", none, err)

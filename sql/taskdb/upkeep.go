@@ -49,7 +49,7 @@ func (db *DB) PurgeExpired(ctx context.Context) (int64, error) {
 }
 
 // TickReadyMark moves the mark where claims start reading; false when it could not be moved just now. To be called with whole every
-// 2 s, and without about every 50 ms while claims happen.
+// 2 s, and without about every 25 ms while claims happen.
 func (db *DB) TickReadyMark(ctx context.Context, whole bool) (bool, error) {
 	return valueOf[bool](ctx, db, callTickReadyMark, whole)
 }

@@ -21,7 +21,7 @@ const (
 	callTimeout  = 10 * time.Second
 	admitEvery   = time.Second
 	wholeEvery   = 2 * time.Second
-	forwardEvery = 50 * time.Millisecond
+	forwardEvery = 25 * time.Millisecond
 )
 
 // Intervals say how often one of all programs does what need not be done by each.
