@@ -345,7 +345,7 @@ create table public.generations (
 );
 comment on column public.generations.tasks is 'JSON array with the id of the task that made it: tasks @> ''["<id>"]'' finds it.';
 create index generations_by_project on public.generations (project_id, created_at desc);
-create index generations_by_task on public.generations using gin (tasks jsonb_path_ops);
+create index generations_by_task on public.generations using gin (tasks jsonb_path_ops) with (fastupdate = off);
 
 create table public.shot_generations (
   id uuid primary key default gen_random_uuid(),

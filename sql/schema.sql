@@ -587,7 +587,7 @@ create table public.generations (
   constraint one_generation_per_task UNIQUE (source_task_id)
 );
 CREATE INDEX generations_by_project ON public.generations USING btree (project_id, created_at DESC);
-CREATE INDEX generations_by_task ON public.generations USING gin (tasks jsonb_path_ops);
+CREATE INDEX generations_by_task ON public.generations USING gin (tasks jsonb_path_ops) WITH (fastupdate=off);
 CREATE TRIGGER fill_generation BEFORE INSERT ON public.generations FOR EACH ROW WHEN ((new.owner_id IS NULL)) EXECUTE FUNCTION darkroom.fill_generation();
 CREATE TRIGGER log_generations_delete AFTER DELETE ON public.generations REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION darkroom.log_row_change('generations');
 CREATE TRIGGER log_generations_insert AFTER INSERT ON public.generations REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION darkroom.log_row_change('generations');

@@ -42,7 +42,7 @@ func latencies(ctx context.Context, n int, started <-chan time.Time, create func
 
 // latency measures how soon the work on a new task begins when nothing else goes on: ours with the client of River that workerd runs, in this process.
 func latency(ctx context.Context, e *env) error {
-	n := e.opts.rows(200)
+	n := e.opts.rows(120)
 	var rows [][]string
 	plot := chart{name: "latency", title: "From creation to the start of the work, idle", unit: "ms from the answer, p50 and p99", together: true}
 	note := func(name string, fromAnswer, fromCall []float64) {
