@@ -100,6 +100,7 @@ func run(ctx context.Context, o options) error {
 	for _, line := range e.report.machine {
 		fmt.Println(line)
 	}
+	var failed error
 	for _, s := range scenarios {
 		if len(o.only) > 0 && !slices.Contains(o.only, s.name) || len(o.only) == 0 && s.asked {
 			continue
@@ -110,11 +111,15 @@ func run(ctx context.Context, o options) error {
 		began := time.Now()
 		fmt.Printf("\n== %s: %s\n", s.name, s.about)
 		if err := s.measure(ctx, e); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", s.name, err))
+			fmt.Println("  failed:", err)
+			if ctx.Err() != nil {
+				return failed
+			}
 		}
 		e.report.took(s.name, time.Since(began))
 	}
-	return e.report.finish(o.out)
+	return errors.Join(failed, e.report.finish(o.out))
 }
 
 func (e *env) start(ctx context.Context) error {
