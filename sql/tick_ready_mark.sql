@@ -1,7 +1,7 @@
 -- Moves the mark where claims start reading: up to the oldest row they can see, and at least 3 s behind now. To be called about every
 -- 25 ms while claims happen (whole = false: from the mark upward), and every 2 s from the start (whole = true), which also mends a
 -- mark that is too high. Skips, and returns false, while a late row is being committed or another tick runs.
--- From the start it reads all dead rows that an old transaction pins. So however many call it, that is done once in 2 s, and takes 1/100 of the time at
+-- From the start it reads all dead rows that an old transaction pins. So however many call it, that is done once in 2 s, and takes 1/500 of the time at
 -- most; a call before it is due reads from the mark upward.
 -- Without ticks everything is right, but claims walk over the dead rows of claimed tasks while an old transaction pins them.
 create or replace function public.tick_ready_mark(whole boolean default false)
@@ -36,7 +36,7 @@ begin
     perform setval('darkroom.ready_mark', greatest((extract(epoch from v_oldest) * 1000000)::bigint - 1, 0));
   end if;
   if v_whole then
-    perform setval('darkroom.whole_tick', v_micros + greatest(c_pause, 100 * (extract(epoch from clock_timestamp() - v_now) * 1000000)::bigint));
+    perform setval('darkroom.whole_tick', v_micros + greatest(c_pause, 500 * (extract(epoch from clock_timestamp() - v_now) * 1000000)::bigint));
   end if;
   return true;
 end

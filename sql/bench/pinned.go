@@ -103,6 +103,10 @@ func longWrite(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
+	ours.rate = before[ours.contender].rate()
+	if err := ours.ensure(ctx, e.opts.round.Seconds()*1.25*float64(e.opts.rounds)+float64(n)/ours.rate+1, 1); err != nil {
+		return err
+	}
 	tasks, err := ours.projects(ctx, 1)
 	if err != nil {
 		return err
