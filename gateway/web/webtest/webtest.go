@@ -53,7 +53,7 @@ func Install(t *testing.T, name string, files map[string][]byte) string {
 	if _, err := os.Stat(folder); err == nil {
 		return folder
 	}
-	must(t, os.MkdirAll(filepath.Dir(folder), 0o755)) //nolint:gosec // what lies beside it is run by other users
+	must(t, os.MkdirAll(filepath.Dir(folder), 0o755))          //nolint:gosec // what lies beside it is run by other users
 	temp, err := os.MkdirTemp(filepath.Dir(folder), "fetch-*") //nolint:usetesting // on the same disk as the folder, for the rename
 	must(t, err)
 	defer os.RemoveAll(temp)
