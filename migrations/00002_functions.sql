@@ -1559,7 +1559,7 @@ set enable_bitmapscan = off
 set jit = off
 as $$
 declare
-  v_moved integer;
+  v_ignored boolean;
   v_mark timestamptz;
   v_head record;
   v_found darkroom.task_ready;
@@ -1650,7 +1650,7 @@ begin
     delete from darkroom.task_ready r
     where r.owner_id = v_row.owner_id and r.task_type = v_row.task_type and r.cost = v_row.cost
       and r.created_at = v_row.created_at and r.job_no = v_row.job_no;
-    v_moved := darkroom.refill_lane(v_row.owner_id, v_row.task_type, v_row.cost, v_row.created_at, v_row.job_no, false);
+    v_ignored := darkroom.refill_lane(v_row.owner_id, v_row.task_type, v_row.cost, v_row.created_at, v_row.job_no, false);
     return v_task;
   end loop;
 end
@@ -1777,7 +1777,7 @@ begin
     v_entry := darkroom.append_ledger(p_task.owner_id, case p_outcome when 'complete' then 'settle' else 'release' end,
                                       p_task.cost, p_task.id, p_task.attempt);
   end if;
-  return p_task.cost > 0;
+  return v_entry.seq is not null;
 end
 $$;
 comment on function darkroom.end_attempt is 'Books the end of an attempt and its money; the caller holds the owner''s lock.';
@@ -2163,15 +2163,14 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_task public.tasks;
-  v_fits boolean;
-  v_place text;
+  v_ignored boolean;
 begin
-  v_fits := darkroom.lock_owner(new.owner_id);
+  v_ignored := darkroom.lock_owner(new.owner_id);
   select t.* into v_task from public.tasks t where t.id = new.id and (t.status = 'Queued') is true;
   if found then
     -- A running tree needs its children.
-    v_fits := darkroom.check_queue_room(v_task.owner_id, v_task.job_no, v_task.orchestrator_task_id is null);
-    v_place := darkroom.file_task(v_task);
+    v_ignored := darkroom.check_queue_room(v_task.owner_id, v_task.job_no, v_task.orchestrator_task_id is null);
+    perform darkroom.file_task(v_task);
   end if;
   return null;
 end
@@ -2199,8 +2198,7 @@ declare
   v_behind boolean;
   v_dead record;
   v_parked boolean := false;
-  v_late boolean;
-  v_rung boolean;
+  v_ignored boolean;
 begin
   if p_task.run_after > clock_timestamp() then
     insert into darkroom.task_delayed (owner_id, task_id, run_after) values (p_task.owner_id, p_task.id, p_task.run_after);
@@ -2264,8 +2262,8 @@ begin
   end if;
   insert into darkroom.task_ready (owner_id, task_type, cost, created_at, job_no, task_id, parked)
   values (p_task.owner_id, p_task.task_type, p_task.cost, p_task.created_at, p_task.job_no, p_task.id, v_parked);
-  v_late := darkroom.lower_ready_mark(p_task.created_at);
-  v_rung := darkroom.notify_workers();
+  v_ignored := darkroom.lower_ready_mark(p_task.created_at);
+  v_ignored := darkroom.notify_workers();
   return 'ready';
 end
 $$;
@@ -2946,7 +2944,7 @@ declare
   v_type public.task_types;
   v_orchestrator public.tasks;
   v_missing uuid;
-  v_good boolean;
+  v_ignored boolean;
   v_available numeric;
 begin
   select p.owner_id into new.owner_id from public.projects p where p.id = new.project_id;
@@ -2955,7 +2953,7 @@ begin
   end if;
 
   v_type := darkroom.resolve_task_type(new.tool_id, new.task_type);
-  v_good := darkroom.check_params(v_type, new.params);
+  v_ignored := darkroom.check_params(v_type, new.params);
 
   -- Dependencies and the tree stay within the project.
   if cardinality(new.dependant_on) = 0 then
@@ -3164,15 +3162,14 @@ revoke all on function darkroom.reason from public;
 -- sql/internal/refill_lane.sql
 -- Fills a lane's window from its backlog after rows left it: from fewer than 8 up to 16. The caller holds the owner's lock.
 -- p_created_at, p_job_no: the youngest row that left. Everything of the lane's backlog is younger than it, and dead rows lie
--- below it, so all look-ups start there. Returns how many rows came.
+-- below it, so all look-ups start there. Returns whether rows came.
 create or replace function darkroom.refill_lane(
   p_owner uuid, p_task_type text, p_cost numeric, p_created_at timestamptz, p_job_no bigint, p_parked boolean)
-returns integer
+returns boolean
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_moved integer;
   c_low constant integer := 8;
   c_window constant integer := 16;
   v_count bigint;
@@ -3184,7 +3181,7 @@ begin
     and (r.created_at, r.job_no) > (p_created_at, p_job_no)
   order by r.created_at, r.job_no offset c_low - 1 limit 1;
   if found then
-    return 0;
+    return false;
   end if;
 
   select count(*), max(r.created_at) into v_count, v_created_at
@@ -3203,8 +3200,7 @@ begin
   )
   insert into darkroom.task_ready (owner_id, task_type, cost, created_at, job_no, task_id, parked)
   select m.owner_id, m.task_type, m.cost, m.created_at, m.job_no, m.task_id, p_parked from moved m;
-  get diagnostics v_moved = row_count;
-  return v_moved;
+  return found;
 end
 $$;
 comment on function darkroom.refill_lane is 'Moves the oldest of a lane''s backlog into its window; the caller holds the owner''s lock.';
@@ -4236,7 +4232,7 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
-  v_moved integer;
+  v_ignored boolean;
   v_owner_only uuid := darkroom.caller_owner();
   v_worker text := darkroom.caller_worker(claim_next_tasks.worker_id);
   -- While a lane has a backlog, its window holds 8 rows or more (refill_lane): a round that ends with the eighth of a lane is in exact order.
@@ -4385,7 +4381,7 @@ begin
         where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no))
       order by p.owner_id, p.task_type, p.cost, p.created_at desc, p.job_no desc
     loop
-      v_moved := darkroom.refill_lane(v_lane.owner_id, v_lane.task_type, v_lane.cost, v_lane.created_at, v_lane.job_no, false);
+      v_ignored := darkroom.refill_lane(v_lane.owner_id, v_lane.task_type, v_lane.cost, v_lane.created_at, v_lane.job_no, false);
     end loop;
 
     v_total := v_total + v_count;
@@ -4434,7 +4430,7 @@ declare
   v_before public.tasks;
   v_task public.tasks;
   v_url text;
-  v_paid boolean;
+  v_ignored boolean;
 begin
   -- guard
   if jsonb_typeof(coalesce(complete_task.metadata, '{}')) <> 'object' or octet_length(complete_task.metadata::text) > 65536 then
@@ -4479,7 +4475,7 @@ begin
     return v_before;  -- a repeat
   end if;
 
-  v_paid := darkroom.end_attempt(v_task, 'complete');
+  v_ignored := darkroom.end_attempt(v_task, 'complete');
   if exists (select from darkroom.task_deps d where d.dep_id = v_task.id) then
     perform darkroom.release_dependents(v_task.id);
   end if;
@@ -6300,7 +6296,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_mark_lock constant bigint := 7235433876402729074;
-  c_pause constant bigint := 1900000;
+  c_pause constant bigint := bigint '1900000';
   v_now timestamptz := clock_timestamp();
   v_micros bigint := (extract(epoch from v_now) * 1000000)::bigint;
   v_whole boolean;

@@ -25,7 +25,7 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
-  v_moved integer;
+  v_ignored boolean;
   v_owner_only uuid := darkroom.caller_owner();
   v_worker text := darkroom.caller_worker(claim_next_tasks.worker_id);
   -- While a lane has a backlog, its window holds 8 rows or more (refill_lane): a round that ends with the eighth of a lane is in exact order.
@@ -174,7 +174,7 @@ begin
         where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no))
       order by p.owner_id, p.task_type, p.cost, p.created_at desc, p.job_no desc
     loop
-      v_moved := darkroom.refill_lane(v_lane.owner_id, v_lane.task_type, v_lane.cost, v_lane.created_at, v_lane.job_no, false);
+      v_ignored := darkroom.refill_lane(v_lane.owner_id, v_lane.task_type, v_lane.cost, v_lane.created_at, v_lane.job_no, false);
     end loop;
 
     v_total := v_total + v_count;

@@ -32,7 +32,7 @@ declare
   v_before public.tasks;
   v_task public.tasks;
   v_url text;
-  v_paid boolean;
+  v_ignored boolean;
 begin
   -- guard
   if jsonb_typeof(coalesce(complete_task.metadata, '{}')) <> 'object' or octet_length(complete_task.metadata::text) > 65536 then
@@ -77,7 +77,7 @@ begin
     return v_before;  -- a repeat
   end if;
 
-  v_paid := darkroom.end_attempt(v_task, 'complete');
+  v_ignored := darkroom.end_attempt(v_task, 'complete');
   if exists (select from darkroom.task_deps d where d.dep_id = v_task.id) then
     perform darkroom.release_dependents(v_task.id);
   end if;

@@ -1070,7 +1070,7 @@ grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.purge() returns bigint plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.queue_place(p_task public.tasks) returns text plpgsql stable set search_path=pg_catalog, pg_temp set enable_seqscan=off set enable_bitmapscan=off
 -- function darkroom.reason(p_code text, p_message text, p_detail jsonb DEFAULT '{}'::jsonb) returns jsonb sql immutable set search_path=pg_catalog, pg_temp
--- function darkroom.refill_lane(p_owner uuid, p_task_type text, p_cost numeric, p_created_at timestamp with time zone, p_job_no bigint, p_parked boolean) returns integer plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.refill_lane(p_owner uuid, p_task_type text, p_cost numeric, p_created_at timestamp with time zone, p_job_no bigint, p_parked boolean) returns boolean plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.refuse_change() returns trigger plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.refuse_erased(p_user uuid) returns void plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.refuse_hold(p_task public.tasks, p_worker text, p_attempt integer) returns void plpgsql stable set search_path=pg_catalog, pg_temp

@@ -11,7 +11,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_mark_lock constant bigint := 7235433876402729074;
-  c_pause constant bigint := 1900000;
+  c_pause constant bigint := bigint '1900000';
   v_now timestamptz := clock_timestamp();
   v_micros bigint := (extract(epoch from v_now) * 1000000)::bigint;
   v_whole boolean;

@@ -12,7 +12,7 @@ set enable_bitmapscan = off
 set jit = off
 as $$
 declare
-  v_moved integer;
+  v_ignored boolean;
   v_mark timestamptz;
   v_head record;
   v_found darkroom.task_ready;
@@ -103,7 +103,7 @@ begin
     delete from darkroom.task_ready r
     where r.owner_id = v_row.owner_id and r.task_type = v_row.task_type and r.cost = v_row.cost
       and r.created_at = v_row.created_at and r.job_no = v_row.job_no;
-    v_moved := darkroom.refill_lane(v_row.owner_id, v_row.task_type, v_row.cost, v_row.created_at, v_row.job_no, false);
+    v_ignored := darkroom.refill_lane(v_row.owner_id, v_row.task_type, v_row.cost, v_row.created_at, v_row.job_no, false);
     return v_task;
   end loop;
 end

@@ -15,7 +15,7 @@ begin
     v_entry := darkroom.append_ledger(p_task.owner_id, case p_outcome when 'complete' then 'settle' else 'release' end,
                                       p_task.cost, p_task.id, p_task.attempt);
   end if;
-  return p_task.cost > 0;
+  return v_entry.seq is not null;
 end
 $$;
 comment on function darkroom.end_attempt is 'Books the end of an attempt and its money; the caller holds the owner''s lock.';

@@ -7,15 +7,14 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_task public.tasks;
-  v_fits boolean;
-  v_place text;
+  v_ignored boolean;
 begin
-  v_fits := darkroom.lock_owner(new.owner_id);
+  v_ignored := darkroom.lock_owner(new.owner_id);
   select t.* into v_task from public.tasks t where t.id = new.id and (t.status = 'Queued') is true;
   if found then
     -- A running tree needs its children.
-    v_fits := darkroom.check_queue_room(v_task.owner_id, v_task.job_no, v_task.orchestrator_task_id is null);
-    v_place := darkroom.file_task(v_task);
+    v_ignored := darkroom.check_queue_room(v_task.owner_id, v_task.job_no, v_task.orchestrator_task_id is null);
+    perform darkroom.file_task(v_task);
   end if;
   return null;
 end

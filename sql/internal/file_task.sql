@@ -15,8 +15,7 @@ declare
   v_behind boolean;
   v_dead record;
   v_parked boolean := false;
-  v_late boolean;
-  v_rung boolean;
+  v_ignored boolean;
 begin
   if p_task.run_after > clock_timestamp() then
     insert into darkroom.task_delayed (owner_id, task_id, run_after) values (p_task.owner_id, p_task.id, p_task.run_after);
@@ -80,8 +79,8 @@ begin
   end if;
   insert into darkroom.task_ready (owner_id, task_type, cost, created_at, job_no, task_id, parked)
   values (p_task.owner_id, p_task.task_type, p_task.cost, p_task.created_at, p_task.job_no, p_task.id, v_parked);
-  v_late := darkroom.lower_ready_mark(p_task.created_at);
-  v_rung := darkroom.notify_workers();
+  v_ignored := darkroom.lower_ready_mark(p_task.created_at);
+  v_ignored := darkroom.notify_workers();
   return 'ready';
 end
 $$;

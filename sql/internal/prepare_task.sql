@@ -16,7 +16,7 @@ declare
   v_type public.task_types;
   v_orchestrator public.tasks;
   v_missing uuid;
-  v_good boolean;
+  v_ignored boolean;
   v_available numeric;
 begin
   select p.owner_id into new.owner_id from public.projects p where p.id = new.project_id;
@@ -25,7 +25,7 @@ begin
   end if;
 
   v_type := darkroom.resolve_task_type(new.tool_id, new.task_type);
-  v_good := darkroom.check_params(v_type, new.params);
+  v_ignored := darkroom.check_params(v_type, new.params);
 
   -- Dependencies and the tree stay within the project.
   if cardinality(new.dependant_on) = 0 then

@@ -1,14 +1,13 @@
 -- Fills a lane's window from its backlog after rows left it: from fewer than 8 up to 16. The caller holds the owner's lock.
 -- p_created_at, p_job_no: the youngest row that left. Everything of the lane's backlog is younger than it, and dead rows lie
--- below it, so all look-ups start there. Returns how many rows came.
+-- below it, so all look-ups start there. Returns whether rows came.
 create or replace function darkroom.refill_lane(
   p_owner uuid, p_task_type text, p_cost numeric, p_created_at timestamptz, p_job_no bigint, p_parked boolean)
-returns integer
+returns boolean
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_moved integer;
   c_low constant integer := 8;
   c_window constant integer := 16;
   v_count bigint;
@@ -20,7 +19,7 @@ begin
     and (r.created_at, r.job_no) > (p_created_at, p_job_no)
   order by r.created_at, r.job_no offset c_low - 1 limit 1;
   if found then
-    return 0;
+    return false;
   end if;
 
   select count(*), max(r.created_at) into v_count, v_created_at
@@ -39,8 +38,7 @@ begin
   )
   insert into darkroom.task_ready (owner_id, task_type, cost, created_at, job_no, task_id, parked)
   select m.owner_id, m.task_type, m.cost, m.created_at, m.job_no, m.task_id, p_parked from moved m;
-  get diagnostics v_moved = row_count;
-  return v_moved;
+  return found;
 end
 $$;
 comment on function darkroom.refill_lane is 'Moves the oldest of a lane''s backlog into its window; the caller holds the owner''s lock.';

@@ -34,10 +34,14 @@ func TestPlpgsqlCheckFindsNothing(t *testing.T) {
 	findings := value[[]string](b, `
 		select coalesce(array_agg(format('%s line %s: %s %s %s %s', p.oid::regproc, c.lineno, c.level, c.message, c.detail, c.hint)), '{}')
 		from pg_proc p join pg_language l on l.oid = p.prolang and l.lanname = 'plpgsql'
-		left join (select distinct on (tgfoid) tgfoid, tgrelid from pg_trigger where not tgisinternal) t on t.tgfoid = p.oid
-		cross join lateral plpgsql_check_function_tb(p.oid, coalesce(t.tgrelid, 0), other_warnings => true, extra_warnings => true,
+		left join (
+		  select distinct on (tgfoid) tgfoid, tgrelid, coalesce(tgnewtable, tgoldtable) as changed from pg_trigger where not tgisinternal
+		  order by tgfoid, coalesce(tgnewtable, tgoldtable) is null, tgrelid <> 'generations'::regclass -- which has the columns of all that log_row_change logs
+		) t on t.tgfoid = p.oid
+		cross join lateral plpgsql_check_function_tb(p.oid, coalesce(t.tgrelid, 0), newtable => t.changed, other_warnings => true, extra_warnings => true,
 		  security_warnings => true, performance_warnings => true, compatibility_warnings => true) c
-		where p.pronamespace in ('public'::regnamespace, 'darkroom'::regnamespace, 'auth'::regnamespace) and p.proname not like 'plpgsql%'`)
+		where p.pronamespace in ('public'::regnamespace, 'darkroom'::regnamespace, 'auth'::regnamespace) and p.proname not like 'plpgsql%'
+		  and c.message is distinct from 'never read variable "v_ignored"' -- what is called by assignment, see sql/README.md`)
 	for _, finding := range findings {
 		t.Error(finding)
 	}
@@ -214,7 +218,8 @@ func coverGenerations(b *bench) {
 		return b.complete(b.claim(anyWorker))
 	}
 	finish(nil)
-	finish(b.shot)
+	done := finish(b.shot)
+	b.exec("update tasks set generation_created = false where id = $1", done.ID) // it is there
 	finish("no uuid")
 	finish(uuid.New())
 	b.exec("alter table shot_generations add constraint refused check (position is not null) not valid")
