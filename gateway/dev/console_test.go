@@ -223,7 +223,7 @@ func (s *story) kill() {
 func (s *story) cancel() {
 	p := s.wide
 	p.press("q")
-	travel := s.run.travel()
+	travel := s.run.travelOf(900) // still runs when a slow browser has found the button
 	row := fmt.Sprintf(`[data-testid=running] [data-task="%s"]`, travel.ID)
 	p.await("the travel", fmt.Sprintf(`document.querySelector('%s')`, row))
 	p.click(row + " [data-testid=cancel]")

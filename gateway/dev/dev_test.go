@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -346,8 +347,19 @@ func (r *running) wantHealthy() {
 // travel creates another travel from the file that is there for it.
 func (r *running) travel() taskdb.Task {
 	r.t.Helper()
+	return r.travelOf(25)
+}
+
+// travelOf makes a travel with so many frames in each of its two segments.
+func (r *running) travelOf(frames int) taskdb.Task {
+	r.t.Helper()
 	body, err := os.ReadFile(filepath.Join(r.home, "travel.json"))
 	must(r.t, err)
+	each := regexp.MustCompile(`("segment_frames_expanded": \[\s*)25,\s*25\b`)
+	if !each.Match(body) {
+		r.t.Fatalf("%s has not 25 frames in each segment", body)
+	}
+	body = each.ReplaceAll(body, fmt.Appendf(nil, "${1}%d, %d", frames, frames))
 	var task taskdb.Task
 	must(r.t, json.Unmarshal(r.request(http.MethodPost, "/functions/v1/create_task", bytes.NewReader(body)), &task))
 	return task
