@@ -513,7 +513,7 @@ create table darkroom.task_events_7 partition of darkroom.task_events for values
 comment on table darkroom.task_events is
   'Every change of tasks, generations, shots, shot_generations, projects and credits, written in the transaction that makes it.';
 comment on column darkroom.task_events.data is
-  'INSERT: the row, of credit_ledger nothing, of a task and its generation without params. UPDATE: the columns that can change, of a task those that are not as in a new one. DELETE: the row as it was, of a task without params.';
+  'INSERT: of a task and of an entry of the ledger nothing, of a task''s generation and of a link what stands in no other column, else the row. UPDATE: of a task what can change and is not as in a new one, else the row. DELETE: the row as it was, of a task without params.';
 comment on column darkroom.task_events.slot is 'The partition: what the sequence event_slot says.';
 -- What an owner missed.
 create index task_events_by_owner on darkroom.task_events (owner_id, id);

@@ -637,8 +637,8 @@ grant execute on function auth.open_event_log to authenticator;
 -- and id the last number that was given. It comes also when there is no event.
 --
 -- owner, project: only events of these; then floor, a number that all unseen events exceed, keeps the search short. max_rows: null for all.
--- record: the row after the change; what cannot change of a task is read from the task, also the params of its generation, and an entry of the ledger, which
--- never changes, there. old_record: a deleted row, or the id.
+-- record: the row after the change; what the event does not repeat is read where it stands: what cannot change of a task, and the params of its generation, in
+-- the task, an entry of the ledger in the ledger. old_record: a deleted row, or the id.
 -- Without owner it also asks for one NOTIFY when the log next grows (see public.arm_event_bell).
 -- Raises TD090 when the position is of another epoch, or events that were not seen have been removed from the log.
 create or replace function auth.read_events(
@@ -693,15 +693,17 @@ begin
   select p.id, p.created_at, p.owner_id, p.project_id, p.table_name, p.kind, p.row_id,
     case
       when p.kind = 'DELETE' then null
-      when p.kind = 'UPDATE' and p.table_name = 'tasks'
-        then coalesce(to_jsonb(t), jsonb_build_object('id', p.row_id, 'owner_id', p.owner_id, 'project_id', p.project_id)) || darkroom.whole_change(p.data)
-      when t.id is not null then jsonb_build_object('params', t.params) || p.data
       when p.table_name = 'credit_ledger' then to_jsonb(l)
+      when p.table_name = 'tasks' then coalesce(to_jsonb(t), i.ids)
+        || case p.kind when 'INSERT' then jsonb_build_object('status', 'Queued', 'attempt', 0, 'updated_at', t.created_at) else '{}' end || darkroom.whole_change(p.data)
+      when t.id is not null then i.ids || jsonb_build_object('tasks', jsonb_build_array(t.id), 'params', t.params) || p.data
+      when p.kind = 'INSERT' and p.table_name in ('generations', 'shot_generations') then i.ids || p.data
       else p.data
     end,
     case p.kind when 'DELETE' then p.data when 'UPDATE' then jsonb_build_object('id', p.row_id) end,
     null::pg_snapshot
   from page p
+  cross join lateral (select jsonb_build_object('id', p.row_id, 'owner_id', p.owner_id, 'project_id', p.project_id) as ids) i
   left join public.tasks t
     on p.kind <> 'DELETE'
       and t.id = case p.table_name when 'tasks' then p.row_id::uuid when 'generations' then case p.kind when 'INSERT' then (p.data ->> 'source_task_id')::uuid end end
@@ -2163,8 +2165,18 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_task public.tasks;
+  v_filed text[];
   v_ignored boolean;
 begin
+  -- Of many made together the first files the others. See file_new_tasks.
+  if new.dependant_on is null and current_setting('darkroom.filed', true) <> '' then
+    v_filed := string_to_array(current_setting('darkroom.filed', true), '|');
+    if v_filed[1] is distinct from new.project_id::text or new.job_no > v_filed[2]::bigint or new.created_at < v_filed[3]::timestamptz then
+      perform darkroom.file_new_tasks(new);
+    end if;
+    return null;
+  end if;
+
   v_ignored := darkroom.lock_owner(new.owner_id);
   select t.* into v_task from public.tasks t where t.id = new.id and (t.status = 'Queued') is true;
   if found then
@@ -2177,6 +2189,68 @@ end
 $$;
 comment on function darkroom.file_new_task is 'Files a new task in the queue at commit.';
 revoke all on function darkroom.file_new_task from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sql/internal/file_new_tasks.sql
+-- Files, at commit, a new task without dependencies and with it all of its project that this transaction made after it, as far as the queue has room. From the
+-- first of a lane that goes to the backlog on, the lane's others follow together: they are younger. What it filed stands in the setting darkroom.filed for the
+-- triggers of those. See create_tasks. Returns how many. Raises TD011 (the owner has too many queued tasks).
+create or replace function darkroom.file_new_tasks(p_first public.tasks)
+returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+-- Planned once, for any size of the tables: a plan made when they were empty must not be a scan.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_upto bigint;
+  v_ids uuid[];
+  v_next record;
+  v_task public.tasks;
+  v_lane public.tasks;
+  v_ignored boolean;
+begin
+  v_ignored := darkroom.lock_owner(p_first.owner_id);
+  perform from public.tasks t where t.id = p_first.id and (t.status = 'Queued') is true;
+  if not found then
+    return 0;
+  end if;
+  v_ignored := darkroom.check_queue_room(p_first.owner_id, p_first.job_no, p_first.orchestrator_task_id is null);
+  select r.to_job_no into v_upto from darkroom.queue_room r where r.owner_id = p_first.owner_id;
+
+  -- What other transactions made of the project since then is in the queue: we hold the owner's lock.
+  select array_agg(t.id), max(t.job_no) into v_ids, v_upto
+  from public.tasks t
+  where t.project_id = p_first.project_id and t.created_at >= p_first.created_at and t.job_no between p_first.job_no and greatest(v_upto, p_first.job_no)
+    and (t.status = 'Queued') is true and t.dependant_on is null and t.run_after is null
+    and not exists (select from darkroom.task_ready r where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (t.owner_id, t.task_type, t.cost, t.created_at, t.job_no))
+    and not exists (select from darkroom.task_backlog b where (b.owner_id, b.task_type, b.cost, b.created_at, b.job_no) = (t.owner_id, t.task_type, t.cost, t.created_at, t.job_no));
+  if v_ids is null then
+    return 0;
+  end if;
+
+  for v_next in
+    select t.id, t.task_type, t.cost from public.tasks t where t.id = any (v_ids) order by t.task_type, t.cost, t.created_at, t.job_no
+  loop
+    continue when v_next.task_type = v_lane.task_type and v_next.cost = v_lane.cost;
+    select t.* into v_task from public.tasks t where t.id = v_next.id;
+    if darkroom.file_task(v_task) = 'backlog' then
+      v_lane := v_task;
+      insert into darkroom.task_backlog (owner_id, task_type, cost, created_at, job_no, task_id)
+      select t.owner_id, t.task_type, t.cost, t.created_at, t.job_no, t.id
+      from public.tasks t
+      where t.id = any (v_ids) and t.task_type = v_lane.task_type and t.cost = v_lane.cost and (t.created_at, t.job_no) > (v_lane.created_at, v_lane.job_no);
+    end if;
+  end loop;
+  perform set_config('darkroom.filed', concat_ws('|', p_first.project_id, v_upto, p_first.created_at), true);
+  return cardinality(v_ids);
+end
+$$;
+comment on function darkroom.file_new_tasks is 'Files a new task, and those that were made with it.';
+revoke all on function darkroom.file_new_tasks from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -2422,29 +2496,6 @@ revoke all on function darkroom.finish_orchestrator from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
--- sql/internal/fold_events.sql
--- Lays the data of a task's events one over the other, oldest first: the row as it is now, without params, which never change.
-create or replace function darkroom.fold_events(p_data jsonb[])
-returns jsonb
-language plpgsql immutable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_row jsonb := jsonb_build_object();
-  v_data jsonb;
-begin
-  foreach v_data in array coalesce(p_data, array[]::jsonb[]) loop
-    v_row := v_row || case when v_data ? 'id' then v_data else darkroom.whole_change(v_data) end;
-  end loop;
-  return v_row;
-end
-$$;
-comment on function darkroom.fold_events is 'Folds the events of a row into the row.';
-revoke all on function darkroom.fold_events from public;
-grant execute on function darkroom.fold_events to service_role;
--- +goose StatementEnd
-
--- +goose StatementBegin
 -- sql/internal/forget_preview.sql
 -- Trigger before update on tasks, when an attempt that shows a preview has ended: takes progress.preview away. Its worker deletes the picture, which
 -- was of something unfinished.
@@ -2554,30 +2605,39 @@ revoke all on function darkroom.in_words from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
--- sql/internal/insert_generation.sql
--- Inserts the generation of a finished task and returns its id. One that is there already for this task is that one.
-create or replace function darkroom.insert_generation(p_task public.tasks, p_type text)
-returns uuid
+-- sql/internal/insert_generations.sql
+-- Inserts the generations of finished tasks and their links to shots. One that is there already for a task is that one, and so is a link.
+-- p_types and p_shots: of each task, image or video, and the shot it belongs on, or null. Returns how many links are new. Raises what the rows violate.
+create or replace function darkroom.insert_generations(p_tasks public.tasks[], p_types text[], p_shots uuid[])
+returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_id uuid;
+  v_links bigint;
 begin
-  insert into public.generations (owner_id, project_id, type, location, thumbnail_url, params, metadata, tasks, source_task_id, created_at)
-  values (p_task.owner_id, p_task.project_id, p_type, p_task.output_location,
-          coalesce(p_task.thumbnail_url, p_task.params #>> '{full_orchestrator_payload,thumbnail_url}', p_task.params ->> 'thumbnail_url'),
-          p_task.params, p_task.metadata, jsonb_build_array(p_task.id), p_task.id, coalesce(p_task.completed_at, clock_timestamp()))
-  on conflict (source_task_id) do nothing
-  returning id into v_id;
-  if not found then
-    select g.id into strict v_id from public.generations g where g.source_task_id = p_task.id;
-  end if;
-  return v_id;
+  with made as (
+    insert into public.generations as g (owner_id, project_id, type, location, thumbnail_url, params, metadata, tasks, source_task_id, created_at)
+    select t.owner_id, t.project_id, p_types[t.ordinality], t.output_location,
+      coalesce(t.thumbnail_url, t.params #>> '{full_orchestrator_payload,thumbnail_url}', t.params ->> 'thumbnail_url'),
+      t.params, t.metadata, jsonb_build_array(t.id), t.id, coalesce(t.completed_at, clock_timestamp())
+    from unnest(p_tasks) with ordinality t
+    on conflict (source_task_id) do nothing
+    returning g.id, g.source_task_id
+  )
+  insert into public.shot_generations (owner_id, project_id, shot_id, generation_id, position)
+  select l.owner_id, l.project_id, l.shot_id, l.generation_id, null
+  from (select t.owner_id, t.project_id, p_shots[t.ordinality] as shot_id, m.id is not null as new,
+          coalesce(m.id, (select g.id from public.generations g where g.source_task_id = t.id)) as generation_id
+        from unnest(p_tasks) with ordinality t left join made m on m.source_task_id = t.id
+        where p_shots[t.ordinality] is not null) l
+  where l.new or not exists (select from public.shot_generations sg where sg.shot_id = l.shot_id and sg.generation_id = l.generation_id);
+  get diagnostics v_links = row_count;
+  return v_links;
 end
 $$;
-comment on function darkroom.insert_generation is 'Inserts the generation of a finished task.';
-revoke all on function darkroom.insert_generation from public;
+comment on function darkroom.insert_generations is 'Inserts the generations of finished tasks, and links them to their shots.';
+revoke all on function darkroom.insert_generations from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -2764,8 +2824,8 @@ revoke all on function darkroom.log_ledger_entry from public;
 -- +goose StatementBegin
 -- sql/internal/log_row_change.sql
 -- Trigger after insert, update or delete on generations, shots, shot_generations or projects, for each statement: appends what it changed to the event
--- log and rings the bell. The table's name is the trigger's argument. A shot's owner is its project's. A new generation has the params of its task, and
--- they stand there alone.
+-- log and rings the bell. The table's name is the trigger's argument. A shot's owner is its project's. The event of a new generation or link does not repeat
+-- what stands in its other columns and in the generation's task: auth.read_events puts it back.
 create or replace function darkroom.log_row_change()
 returns trigger
 language plpgsql volatile security definer
@@ -2782,7 +2842,14 @@ begin
   elsif tg_argv[0] = 'generations' and tg_op = 'INSERT' then
     insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
     select coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), c.owner_id, c.project_id, 'generations', 'INSERT', c.id,
-      case when c.source_task_id is null then to_jsonb(c) else to_jsonb(c) - 'params' end
+      case when c.source_task_id is null then to_jsonb(c)
+           else jsonb_build_object('type', c.type, 'location', c.location, 'thumbnail_url', c.thumbnail_url, 'metadata', c.metadata,
+                                   'source_task_id', c.source_task_id, 'created_at', c.created_at) end
+    from changed c;
+  elsif tg_argv[0] = 'shot_generations' and tg_op = 'INSERT' then
+    insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
+    select coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), c.owner_id, c.project_id, 'shot_generations', 'INSERT', c.id,
+      to_jsonb(c) - '{id,owner_id,project_id}'::text[]
     from changed c;
   else
     insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
@@ -4022,8 +4089,7 @@ grant execute on function public.arm_event_bell to worker, service_role;
 -- sql/broadcast_task_status_update.sql
 -- Trigger on tasks after update or delete for each statement, after insert for each row, so that a row is in the log before anything is done to it (by
 -- file_new_task, where constraints are immediate). Appends what was changed to the event log in the same transaction and rings the bell.
--- An update carries the columns that can change, but for what is as in a new task (darkroom.whole_change), so that the events of a task, folded, give
--- its row. params never change and stand in the row alone.
+-- An event carries the columns that can change, but for what is as in a new task (darkroom.whole_change): nothing, when it is new. The others stand in the row.
 create or replace function public.broadcast_task_status_update()
 returns trigger
 language plpgsql volatile security definer
@@ -4043,7 +4109,7 @@ begin
     from changed c;
   elsif tg_op = 'INSERT' then
     insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
-    values (coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), new.owner_id, new.project_id, 'tasks', 'INSERT', new.id, to_jsonb(new) - 'params');
+    values (coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), new.owner_id, new.project_id, 'tasks', 'INSERT', new.id, '{}');
   else
     insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
     select coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), c.owner_id, c.project_id, 'tasks', 'DELETE', c.id, to_jsonb(c) - 'params' from changed c;
@@ -4232,7 +4298,6 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
-  v_ignored boolean;
   v_owner_only uuid := darkroom.caller_owner();
   v_worker text := darkroom.caller_worker(claim_next_tasks.worker_id);
   -- While a lane has a backlog, its window holds 8 rows or more (refill_lane): a round that ends with the eighth of a lane is in exact order.
@@ -4241,6 +4306,8 @@ declare
   v_types text[];
   v_one public.tasks;
   v_want integer;
+  v_seen integer;
+  v_refilled boolean;
   v_total integer := 0;
   v_mark timestamptz;
   v_head record;
@@ -4302,6 +4369,7 @@ begin
       end loop;
     end if;
 
+    v_seen := cardinality(v_picked);
     if cardinality(v_picked) > c_lane then
       select array_agg(c.r order by c.place) into v_picked
       from (select n.r, n.place, max(n.nth) over (order by n.place rows between unbounded preceding and 1 preceding) as before
@@ -4373,19 +4441,24 @@ begin
         where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no));
     end if;
 
-    -- refill the lanes that rows have left
+    -- refill the lanes that rows have left, where fewer than 8 remain
+    v_refilled := false;
     for v_lane in
-      select distinct on (p.owner_id, p.task_type, p.cost) p.* from unnest(v_picked) p
-      where p.owner_id = any (v_locked) and not exists (
-        select from darkroom.task_ready r
-        where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no))
-      order by p.owner_id, p.task_type, p.cost, p.created_at desc, p.job_no desc
+      select l.*
+      from (select distinct on (p.owner_id, p.task_type, p.cost) p.* from unnest(v_picked) p
+            where p.owner_id = any (v_locked) and not exists (
+              select from darkroom.task_ready r
+              where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no))
+            order by p.owner_id, p.task_type, p.cost, p.created_at desc, p.job_no desc) l
+      where not exists (select from darkroom.task_ready r
+                        where r.owner_id = l.owner_id and r.task_type = l.task_type and r.cost = l.cost and (r.created_at, r.job_no) > (l.created_at, l.job_no)
+                        order by r.created_at, r.job_no offset c_lane - 1)
     loop
-      v_ignored := darkroom.refill_lane(v_lane.owner_id, v_lane.task_type, v_lane.cost, v_lane.created_at, v_lane.job_no, false);
+      v_refilled := darkroom.refill_lane(v_lane.owner_id, v_lane.task_type, v_lane.cost, v_lane.created_at, v_lane.job_no, false) or v_refilled;
     end loop;
 
     v_total := v_total + v_count;
-    exit when v_total >= max_tasks;
+    exit when v_total >= max_tasks or v_seen < v_want and v_count = v_seen and not v_refilled;  -- that was all
   end loop;
 end
 $$;
@@ -4509,11 +4582,13 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
+  v_caller uuid := darkroom.caller_owner();
   v_owner uuid;
   v_task public.tasks;
   v_one record;
   v_done public.tasks[];
   v_done_places bigint[];
+  v_ignored boolean;
   v_rest_places bigint[] := array[]::bigint[];
   v_rest public.completion_result[] := array[]::public.completion_result[];
 begin
@@ -4525,10 +4600,10 @@ begin
     -- lock
     for v_owner in
       select distinct t.owner_id from unnest(completions) c join public.tasks t on t.id = c.task_id
-      where t.owner_id = coalesce(darkroom.caller_owner(), t.owner_id)
+      where t.owner_id = coalesce(v_caller, t.owner_id)
       order by t.owner_id
     loop
-      perform darkroom.lock_owner(v_owner);
+      v_ignored := darkroom.lock_owner(v_owner);
     end loop;
 
     -- write, what the fence lets through
@@ -4540,10 +4615,11 @@ begin
       ), done as (
         update public.tasks t
         set status = 'Complete', output_location = w.output_location, thumbnail_url = w.thumbnail_url,
-            metadata = t.metadata || coalesce(w.metadata, '{}'), error_message = null, completed_at = clock_timestamp(), updated_at = clock_timestamp()
-        from wanted w
-        where t.id = w.task_id and (t.status = 'In Progress') is true and t.worker_id = complete_tasks.worker_id and t.attempt = coalesce(w.attempt, t.attempt)
-          and t.owner_id = coalesce(darkroom.caller_owner(), t.owner_id)
+            metadata = t.metadata || coalesce(w.metadata, '{}'), error_message = null, completed_at = clock_timestamp(), updated_at = clock_timestamp(),
+            generation_created = ty.result_type is not null
+        from wanted w, public.task_types ty
+        where t.id = w.task_id and ty.name = t.task_type and (t.status = 'In Progress') is true and t.worker_id = complete_tasks.worker_id and t.attempt = coalesce(w.attempt, t.attempt)
+          and t.owner_id = coalesce(v_caller, t.owner_id)
         returning w.place, t as task
       ), attempts as (
         insert into public.task_attempts (owner_id, task_id, attempt, worker_id, claimed_at, outcome)
@@ -4561,6 +4637,9 @@ begin
         window w as (partition by (d.task).owner_id order by d.place)
       )
       select array_agg(d.task), array_agg(d.place) into v_done, v_done_places from done d;
+      -- What create_generation_on_task_complete would do for each.
+      perform darkroom.insert_generations(array_agg(d), array_agg(ty.result_type), array_agg(darkroom.find_shot(d, ty.shot_id_paths)))
+      from unnest(v_done) d join public.task_types ty on ty.name = d.task_type where d.generation_created;
     exception when integrity_constraint_violation or data_exception or raise_exception then
       v_done := null;  -- one of them is at fault: each on its own
       v_done_places := null;
@@ -4684,39 +4763,39 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_type public.task_types;
-  v_generation uuid;
+  v_type record;
   v_shot uuid;
+  v_state text;
+  v_message text;
+  v_ignored bigint;
 begin
-  select ty.* into v_type from public.task_types ty where ty.name = new.task_type;
+  select ty.result_type, ty.shot_id_paths into v_type from public.task_types ty where ty.name = new.task_type;
   if v_type.result_type is null or coalesce(btrim(new.output_location), '') = '' then
     return new;
   end if;
   v_shot := darkroom.find_shot(new, v_type.shot_id_paths);
 
   begin
-    v_generation := darkroom.insert_generation(new, v_type.result_type);
-    if v_shot is not null then
-      insert into public.shot_generations (owner_id, project_id, shot_id, generation_id, position)
-      select new.owner_id, new.project_id, v_shot, v_generation, null
-      where not exists (select from public.shot_generations sg where sg.shot_id = v_shot and sg.generation_id = v_generation);
-    end if;
+    v_ignored := darkroom.insert_generations(array[new], array[v_type.result_type], array[v_shot]);
     new.generation_created := true;
     return new;
   exception when integrity_constraint_violation or data_exception or raise_exception or sqlstate 'TD020' or sqlstate 'TD024' then
-    perform darkroom.log_generation_error(new, case when v_generation is null then 'generation' else 'shot_link' end, sqlstate, sqlerrm);
-    if v_generation is null then
-      return new;
-    end if;
+    v_state := sqlstate;
+    v_message := sqlerrm;
   end;
 
-  -- Only the link was refused: the generation is good without it.
+  -- If only the link was refused, the generation is good without it.
   begin
-    perform darkroom.insert_generation(new, v_type.result_type);
+    v_ignored := darkroom.insert_generations(array[new], array[v_type.result_type], array[null::uuid]);
     new.generation_created := true;
   exception when integrity_constraint_violation or data_exception or raise_exception or sqlstate 'TD020' or sqlstate 'TD024' then
+    if (sqlstate, sqlerrm) <> (v_state, v_message) then
+      perform darkroom.log_generation_error(new, 'shot_link', v_state, v_message);
+    end if;
     perform darkroom.log_generation_error(new, 'generation', sqlstate, sqlerrm);
+    return new;
   end;
+  perform darkroom.log_generation_error(new, 'shot_link', v_state, v_message);
   return new;
 end
 $$;
@@ -4879,6 +4958,11 @@ declare
 begin
   if cardinality(tasks) > c_max then
     raise exception 'Invalid params' using errcode = 'TD003', detail = format('Up to %s tasks can be created at once.', c_max);
+  end if;
+
+  -- To be filed together. See darkroom.file_new_tasks.
+  if cardinality(tasks) > 1 then
+    perform set_config('darkroom.filed', '-|0|infinity', true);
   end if;
 
   -- Without ids and keys none is a repeat: together.
@@ -6600,14 +6684,15 @@ select 5, r.owner_id, r.task_id, 'parked, but affordable'
 from darkroom.task_ready r left join newest n on n.owner_id = r.owner_id
 where r.parked and r.cost <= coalesce(n.balance_after - n.held_after, 0)
 union all
--- 6. the events of a task, folded, give its row; of one that is older than the log, what they say of it
+-- 6. the last event of a task gives its row, and the first is in the log unless it is older than that
 select 6, t.owner_id, t.id, 'its events do not add up to its row'
 from public.tasks t
-left join (select e.row_id, darkroom.fold_events(array_agg(e.data order by e.id)) as row
-           from darkroom.task_events e where e.table_name = 'tasks' group by e.row_id) f on f.row_id = t.id::text
--- as a row, because a time in JSON has the time zone of the connection that wrote it
-where case when f.row ? 'id' then jsonb_populate_record(null::public.tasks, f.row || jsonb_build_object('params', t.params)) is distinct from t
-           else t.created_at > (select l.trimmed_at from darkroom.event_log l) or jsonb_populate_record(t, coalesce(f.row, '{}')) is distinct from t end;
+left join (select distinct on (e.row_id) e.row_id, e.kind, e.data, bool_or(e.kind = 'INSERT') over (partition by e.row_id) as whole
+           from darkroom.task_events e where e.table_name = 'tasks' order by e.row_id, e.id desc) f on f.row_id = t.id::text
+where f.whole is not true and t.created_at > (select l.trimmed_at from darkroom.event_log l)
+   -- as a row, because a time in JSON has the time zone of the connection that wrote it
+   or jsonb_populate_record(t, case f.kind when 'INSERT' then jsonb_build_object('status', 'Queued', 'attempt', 0, 'updated_at', t.created_at) else '{}' end
+                               || darkroom.whole_change(coalesce(f.data, to_jsonb(t)))) is distinct from t;
 comment on view public.invariant_violations is 'Every row is a fault; empty when healthy.';
 revoke all on public.invariant_violations from public;
 grant select on public.invariant_violations to service_role;
@@ -7013,7 +7098,7 @@ drop function darkroom.known_task(uuid);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
-drop function darkroom.insert_generation(public.tasks,text);
+drop function darkroom.insert_generations(public.tasks[],text[],uuid[]);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -7034,10 +7119,6 @@ drop function darkroom.has_live_children(uuid);
 
 -- +goose StatementBegin
 drop function darkroom.forget_preview();
--- +goose StatementEnd
-
--- +goose StatementBegin
-drop function darkroom.fold_events(jsonb[]);
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -7062,6 +7143,10 @@ drop function darkroom.fill_generation();
 
 -- +goose StatementBegin
 drop function darkroom.file_task(public.tasks);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.file_new_tasks(public.tasks);
 -- +goose StatementEnd
 
 -- +goose StatementBegin

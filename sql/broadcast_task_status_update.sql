@@ -1,7 +1,6 @@
 -- Trigger on tasks after update or delete for each statement, after insert for each row, so that a row is in the log before anything is done to it (by
 -- file_new_task, where constraints are immediate). Appends what was changed to the event log in the same transaction and rings the bell.
--- An update carries the columns that can change, but for what is as in a new task (darkroom.whole_change), so that the events of a task, folded, give
--- its row. params never change and stand in the row alone.
+-- An event carries the columns that can change, but for what is as in a new task (darkroom.whole_change): nothing, when it is new. The others stand in the row.
 create or replace function public.broadcast_task_status_update()
 returns trigger
 language plpgsql volatile security definer
@@ -21,7 +20,7 @@ begin
     from changed c;
   elsif tg_op = 'INSERT' then
     insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
-    values (coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), new.owner_id, new.project_id, 'tasks', 'INSERT', new.id, to_jsonb(new) - 'params');
+    values (coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), new.owner_id, new.project_id, 'tasks', 'INSERT', new.id, '{}');
   else
     insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
     select coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), c.owner_id, c.project_id, 'tasks', 'DELETE', c.id, to_jsonb(c) - 'params' from changed c;

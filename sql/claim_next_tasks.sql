@@ -25,7 +25,6 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
-  v_ignored boolean;
   v_owner_only uuid := darkroom.caller_owner();
   v_worker text := darkroom.caller_worker(claim_next_tasks.worker_id);
   -- While a lane has a backlog, its window holds 8 rows or more (refill_lane): a round that ends with the eighth of a lane is in exact order.
@@ -34,6 +33,8 @@ declare
   v_types text[];
   v_one public.tasks;
   v_want integer;
+  v_seen integer;
+  v_refilled boolean;
   v_total integer := 0;
   v_mark timestamptz;
   v_head record;
@@ -95,6 +96,7 @@ begin
       end loop;
     end if;
 
+    v_seen := cardinality(v_picked);
     if cardinality(v_picked) > c_lane then
       select array_agg(c.r order by c.place) into v_picked
       from (select n.r, n.place, max(n.nth) over (order by n.place rows between unbounded preceding and 1 preceding) as before
@@ -166,19 +168,24 @@ begin
         where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no));
     end if;
 
-    -- refill the lanes that rows have left
+    -- refill the lanes that rows have left, where fewer than 8 remain
+    v_refilled := false;
     for v_lane in
-      select distinct on (p.owner_id, p.task_type, p.cost) p.* from unnest(v_picked) p
-      where p.owner_id = any (v_locked) and not exists (
-        select from darkroom.task_ready r
-        where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no))
-      order by p.owner_id, p.task_type, p.cost, p.created_at desc, p.job_no desc
+      select l.*
+      from (select distinct on (p.owner_id, p.task_type, p.cost) p.* from unnest(v_picked) p
+            where p.owner_id = any (v_locked) and not exists (
+              select from darkroom.task_ready r
+              where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no))
+            order by p.owner_id, p.task_type, p.cost, p.created_at desc, p.job_no desc) l
+      where not exists (select from darkroom.task_ready r
+                        where r.owner_id = l.owner_id and r.task_type = l.task_type and r.cost = l.cost and (r.created_at, r.job_no) > (l.created_at, l.job_no)
+                        order by r.created_at, r.job_no offset c_lane - 1)
     loop
-      v_ignored := darkroom.refill_lane(v_lane.owner_id, v_lane.task_type, v_lane.cost, v_lane.created_at, v_lane.job_no, false);
+      v_refilled := darkroom.refill_lane(v_lane.owner_id, v_lane.task_type, v_lane.cost, v_lane.created_at, v_lane.job_no, false) or v_refilled;
     end loop;
 
     v_total := v_total + v_count;
-    exit when v_total >= max_tasks;
+    exit when v_total >= max_tasks or v_seen < v_want and v_count = v_seen and not v_refilled;  -- that was all
   end loop;
 end
 $$;

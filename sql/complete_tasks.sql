@@ -15,11 +15,13 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
+  v_caller uuid := darkroom.caller_owner();
   v_owner uuid;
   v_task public.tasks;
   v_one record;
   v_done public.tasks[];
   v_done_places bigint[];
+  v_ignored boolean;
   v_rest_places bigint[] := array[]::bigint[];
   v_rest public.completion_result[] := array[]::public.completion_result[];
 begin
@@ -31,10 +33,10 @@ begin
     -- lock
     for v_owner in
       select distinct t.owner_id from unnest(completions) c join public.tasks t on t.id = c.task_id
-      where t.owner_id = coalesce(darkroom.caller_owner(), t.owner_id)
+      where t.owner_id = coalesce(v_caller, t.owner_id)
       order by t.owner_id
     loop
-      perform darkroom.lock_owner(v_owner);
+      v_ignored := darkroom.lock_owner(v_owner);
     end loop;
 
     -- write, what the fence lets through
@@ -46,10 +48,11 @@ begin
       ), done as (
         update public.tasks t
         set status = 'Complete', output_location = w.output_location, thumbnail_url = w.thumbnail_url,
-            metadata = t.metadata || coalesce(w.metadata, '{}'), error_message = null, completed_at = clock_timestamp(), updated_at = clock_timestamp()
-        from wanted w
-        where t.id = w.task_id and (t.status = 'In Progress') is true and t.worker_id = complete_tasks.worker_id and t.attempt = coalesce(w.attempt, t.attempt)
-          and t.owner_id = coalesce(darkroom.caller_owner(), t.owner_id)
+            metadata = t.metadata || coalesce(w.metadata, '{}'), error_message = null, completed_at = clock_timestamp(), updated_at = clock_timestamp(),
+            generation_created = ty.result_type is not null
+        from wanted w, public.task_types ty
+        where t.id = w.task_id and ty.name = t.task_type and (t.status = 'In Progress') is true and t.worker_id = complete_tasks.worker_id and t.attempt = coalesce(w.attempt, t.attempt)
+          and t.owner_id = coalesce(v_caller, t.owner_id)
         returning w.place, t as task
       ), attempts as (
         insert into public.task_attempts (owner_id, task_id, attempt, worker_id, claimed_at, outcome)
@@ -67,6 +70,9 @@ begin
         window w as (partition by (d.task).owner_id order by d.place)
       )
       select array_agg(d.task), array_agg(d.place) into v_done, v_done_places from done d;
+      -- What create_generation_on_task_complete would do for each.
+      perform darkroom.insert_generations(array_agg(d), array_agg(ty.result_type), array_agg(darkroom.find_shot(d, ty.shot_id_paths)))
+      from unnest(v_done) d join public.task_types ty on ty.name = d.task_type where d.generation_created;
     exception when integrity_constraint_violation or data_exception or raise_exception then
       v_done := null;  -- one of them is at fault: each on its own
       v_done_places := null;

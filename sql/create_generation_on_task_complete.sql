@@ -12,39 +12,39 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_type public.task_types;
-  v_generation uuid;
+  v_type record;
   v_shot uuid;
+  v_state text;
+  v_message text;
+  v_ignored bigint;
 begin
-  select ty.* into v_type from public.task_types ty where ty.name = new.task_type;
+  select ty.result_type, ty.shot_id_paths into v_type from public.task_types ty where ty.name = new.task_type;
   if v_type.result_type is null or coalesce(btrim(new.output_location), '') = '' then
     return new;
   end if;
   v_shot := darkroom.find_shot(new, v_type.shot_id_paths);
 
   begin
-    v_generation := darkroom.insert_generation(new, v_type.result_type);
-    if v_shot is not null then
-      insert into public.shot_generations (owner_id, project_id, shot_id, generation_id, position)
-      select new.owner_id, new.project_id, v_shot, v_generation, null
-      where not exists (select from public.shot_generations sg where sg.shot_id = v_shot and sg.generation_id = v_generation);
-    end if;
+    v_ignored := darkroom.insert_generations(array[new], array[v_type.result_type], array[v_shot]);
     new.generation_created := true;
     return new;
   exception when integrity_constraint_violation or data_exception or raise_exception or sqlstate 'TD020' or sqlstate 'TD024' then
-    perform darkroom.log_generation_error(new, case when v_generation is null then 'generation' else 'shot_link' end, sqlstate, sqlerrm);
-    if v_generation is null then
-      return new;
-    end if;
+    v_state := sqlstate;
+    v_message := sqlerrm;
   end;
 
-  -- Only the link was refused: the generation is good without it.
+  -- If only the link was refused, the generation is good without it.
   begin
-    perform darkroom.insert_generation(new, v_type.result_type);
+    v_ignored := darkroom.insert_generations(array[new], array[v_type.result_type], array[null::uuid]);
     new.generation_created := true;
   exception when integrity_constraint_violation or data_exception or raise_exception or sqlstate 'TD020' or sqlstate 'TD024' then
+    if (sqlstate, sqlerrm) <> (v_state, v_message) then
+      perform darkroom.log_generation_error(new, 'shot_link', v_state, v_message);
+    end if;
     perform darkroom.log_generation_error(new, 'generation', sqlstate, sqlerrm);
+    return new;
   end;
+  perform darkroom.log_generation_error(new, 'shot_link', v_state, v_message);
   return new;
 end
 $$;

@@ -14,6 +14,11 @@ begin
     raise exception 'Invalid params' using errcode = 'TD003', detail = format('Up to %s tasks can be created at once.', c_max);
   end if;
 
+  -- To be filed together. See darkroom.file_new_tasks.
+  if cardinality(tasks) > 1 then
+    perform set_config('darkroom.filed', '-|0|infinity', true);
+  end if;
+
   -- Without ids and keys none is a repeat: together.
   if not exists (select from unnest(create_tasks.tasks) n where n.project_id is null or n.task_id is not null or n.idempotency_key is not null) then
     return query

@@ -114,14 +114,15 @@ select 5, r.owner_id, r.task_id, 'parked, but affordable'
 from darkroom.task_ready r left join newest n on n.owner_id = r.owner_id
 where r.parked and r.cost <= coalesce(n.balance_after - n.held_after, 0)
 union all
--- 6. the events of a task, folded, give its row; of one that is older than the log, what they say of it
+-- 6. the last event of a task gives its row, and the first is in the log unless it is older than that
 select 6, t.owner_id, t.id, 'its events do not add up to its row'
 from public.tasks t
-left join (select e.row_id, darkroom.fold_events(array_agg(e.data order by e.id)) as row
-           from darkroom.task_events e where e.table_name = 'tasks' group by e.row_id) f on f.row_id = t.id::text
--- as a row, because a time in JSON has the time zone of the connection that wrote it
-where case when f.row ? 'id' then jsonb_populate_record(null::public.tasks, f.row || jsonb_build_object('params', t.params)) is distinct from t
-           else t.created_at > (select l.trimmed_at from darkroom.event_log l) or jsonb_populate_record(t, coalesce(f.row, '{}')) is distinct from t end;
+left join (select distinct on (e.row_id) e.row_id, e.kind, e.data, bool_or(e.kind = 'INSERT') over (partition by e.row_id) as whole
+           from darkroom.task_events e where e.table_name = 'tasks' order by e.row_id, e.id desc) f on f.row_id = t.id::text
+where f.whole is not true and t.created_at > (select l.trimmed_at from darkroom.event_log l)
+   -- as a row, because a time in JSON has the time zone of the connection that wrote it
+   or jsonb_populate_record(t, case f.kind when 'INSERT' then jsonb_build_object('status', 'Queued', 'attempt', 0, 'updated_at', t.created_at) else '{}' end
+                               || darkroom.whole_change(coalesce(f.data, to_jsonb(t)))) is distinct from t;
 comment on view public.invariant_violations is 'Every row is a fault; empty when healthy.';
 revoke all on public.invariant_violations from public;
 grant select on public.invariant_violations to service_role;

@@ -355,7 +355,7 @@ create table darkroom.task_events (
 ) partition by LIST (slot);
 CREATE INDEX task_events_by_owner ON ONLY darkroom.task_events USING btree (owner_id, id);
 comment on table darkroom.task_events is 'Every change of tasks, generations, shots, shot_generations, projects and credits, written in the transaction that makes it.';
-comment on column darkroom.task_events.data is 'INSERT: the row, of credit_ledger nothing, of a task and its generation without params. UPDATE: the columns that can change, of a task those that are not as in a new one. DELETE: the row as it was, of a task without params.';
+comment on column darkroom.task_events.data is 'INSERT: of a task and of an entry of the ledger nothing, of a task''s generation and of a link what stands in no other column, else the row. UPDATE: of a task what can change and is not as in a new one, else the row. DELETE: the row as it was, of a task without params.';
 comment on column darkroom.task_events.slot is 'The partition: what the sequence event_slot says.';
 grant select on darkroom.task_events to service_role;
 create table darkroom.task_events_0 (
@@ -1039,20 +1039,19 @@ grant execute on function auth.worker_id(text) to worker;
 -- function darkroom.explain_queued(p_task public.tasks) returns public.task_explanation plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.explain_running(p_task public.tasks) returns jsonb plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.file_new_task() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
+-- function darkroom.file_new_tasks(p_first public.tasks) returns integer plpgsql volatile set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set jit=off
 -- function darkroom.file_task(p_task public.tasks) returns text plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.fill_generation() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.fill_project() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.fill_shot_generation() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp
 -- function darkroom.find_shot(p_task public.tasks, p_paths text[]) returns uuid plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.finish_orchestrator(p_child public.tasks) returns void plpgsql volatile set search_path=pg_catalog, pg_temp
--- function darkroom.fold_events(p_data jsonb[]) returns jsonb plpgsql immutable set search_path=pg_catalog, pg_temp
-grant execute on function darkroom.fold_events(jsonb[]) to service_role;
 -- function darkroom.forget_preview() returns trigger plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.has_live_children(p_task uuid) returns boolean sql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.held_tasks(p_worker public.workers) returns SETOF public.tasks plpgsql stable set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set random_page_cost=0 set seq_page_cost=0 set enable_seqscan=off set enable_bitmapscan=off set jit=off
 -- function darkroom.holds_task(p_task public.tasks, p_last boolean) returns boolean plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.in_words(p_time timestamp with time zone) returns text sql immutable set search_path=pg_catalog, pg_temp
--- function darkroom.insert_generation(p_task public.tasks, p_type text) returns uuid plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.insert_generations(p_tasks public.tasks[], p_types text[], p_shots uuid[]) returns bigint plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.known_task(p_task uuid) returns public.tasks plpgsql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.lease_end(p_task public.tasks, p_worker public.workers) returns timestamp with time zone sql stable set search_path=pg_catalog, pg_temp
 -- function darkroom.lock_held_task(p_task uuid, p_worker text, p_attempt integer, p_repeat text DEFAULT NULL::text) returns public.tasks plpgsql volatile set search_path=pg_catalog, pg_temp

@@ -141,7 +141,6 @@ var functions = map[string]functionProbe{
 // internal lists the functions of the schema darkroom that somebody may call, and why: policies and views ask them.
 var internal = map[string][]string{
 	"darkroom.tasks_of_worker": {"worker"},
-	"darkroom.fold_events":     {"service_role"},
 	"darkroom.whole_change":    {"service_role"},
 }
 

@@ -6,8 +6,8 @@
 -- and id the last number that was given. It comes also when there is no event.
 --
 -- owner, project: only events of these; then floor, a number that all unseen events exceed, keeps the search short. max_rows: null for all.
--- record: the row after the change; what cannot change of a task is read from the task, also the params of its generation, and an entry of the ledger, which
--- never changes, there. old_record: a deleted row, or the id.
+-- record: the row after the change; what the event does not repeat is read where it stands: what cannot change of a task, and the params of its generation, in
+-- the task, an entry of the ledger in the ledger. old_record: a deleted row, or the id.
 -- Without owner it also asks for one NOTIFY when the log next grows (see public.arm_event_bell).
 -- Raises TD090 when the position is of another epoch, or events that were not seen have been removed from the log.
 create or replace function auth.read_events(
@@ -62,15 +62,17 @@ begin
   select p.id, p.created_at, p.owner_id, p.project_id, p.table_name, p.kind, p.row_id,
     case
       when p.kind = 'DELETE' then null
-      when p.kind = 'UPDATE' and p.table_name = 'tasks'
-        then coalesce(to_jsonb(t), jsonb_build_object('id', p.row_id, 'owner_id', p.owner_id, 'project_id', p.project_id)) || darkroom.whole_change(p.data)
-      when t.id is not null then jsonb_build_object('params', t.params) || p.data
       when p.table_name = 'credit_ledger' then to_jsonb(l)
+      when p.table_name = 'tasks' then coalesce(to_jsonb(t), i.ids)
+        || case p.kind when 'INSERT' then jsonb_build_object('status', 'Queued', 'attempt', 0, 'updated_at', t.created_at) else '{}' end || darkroom.whole_change(p.data)
+      when t.id is not null then i.ids || jsonb_build_object('tasks', jsonb_build_array(t.id), 'params', t.params) || p.data
+      when p.kind = 'INSERT' and p.table_name in ('generations', 'shot_generations') then i.ids || p.data
       else p.data
     end,
     case p.kind when 'DELETE' then p.data when 'UPDATE' then jsonb_build_object('id', p.row_id) end,
     null::pg_snapshot
   from page p
+  cross join lateral (select jsonb_build_object('id', p.row_id, 'owner_id', p.owner_id, 'project_id', p.project_id) as ids) i
   left join public.tasks t
     on p.kind <> 'DELETE'
       and t.id = case p.table_name when 'tasks' then p.row_id::uuid when 'generations' then case p.kind when 'INSERT' then (p.data ->> 'source_task_id')::uuid end end

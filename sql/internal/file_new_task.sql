@@ -7,8 +7,18 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_task public.tasks;
+  v_filed text[];
   v_ignored boolean;
 begin
+  -- Of many made together the first files the others. See file_new_tasks.
+  if new.dependant_on is null and current_setting('darkroom.filed', true) <> '' then
+    v_filed := string_to_array(current_setting('darkroom.filed', true), '|');
+    if v_filed[1] is distinct from new.project_id::text or new.job_no > v_filed[2]::bigint or new.created_at < v_filed[3]::timestamptz then
+      perform darkroom.file_new_tasks(new);
+    end if;
+    return null;
+  end if;
+
   v_ignored := darkroom.lock_owner(new.owner_id);
   select t.* into v_task from public.tasks t where t.id = new.id and (t.status = 'Queued') is true;
   if found then

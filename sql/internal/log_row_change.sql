@@ -1,6 +1,6 @@
 -- Trigger after insert, update or delete on generations, shots, shot_generations or projects, for each statement: appends what it changed to the event
--- log and rings the bell. The table's name is the trigger's argument. A shot's owner is its project's. A new generation has the params of its task, and
--- they stand there alone.
+-- log and rings the bell. The table's name is the trigger's argument. A shot's owner is its project's. The event of a new generation or link does not repeat
+-- what stands in its other columns and in the generation's task: auth.read_events puts it back.
 create or replace function darkroom.log_row_change()
 returns trigger
 language plpgsql volatile security definer
@@ -17,7 +17,14 @@ begin
   elsif tg_argv[0] = 'generations' and tg_op = 'INSERT' then
     insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
     select coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), c.owner_id, c.project_id, 'generations', 'INSERT', c.id,
-      case when c.source_task_id is null then to_jsonb(c) else to_jsonb(c) - 'params' end
+      case when c.source_task_id is null then to_jsonb(c)
+           else jsonb_build_object('type', c.type, 'location', c.location, 'thumbnail_url', c.thumbnail_url, 'metadata', c.metadata,
+                                   'source_task_id', c.source_task_id, 'created_at', c.created_at) end
+    from changed c;
+  elsif tg_argv[0] = 'shot_generations' and tg_op = 'INSERT' then
+    insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
+    select coalesce(pg_sequence_last_value('darkroom.event_slot'), 0), c.owner_id, c.project_id, 'shot_generations', 'INSERT', c.id,
+      to_jsonb(c) - '{id,owner_id,project_id}'::text[]
     from changed c;
   else
     insert into darkroom.task_events (slot, owner_id, project_id, table_name, kind, row_id, data)
