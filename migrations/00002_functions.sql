@@ -3242,12 +3242,11 @@ declare
   v_count bigint;
   v_created_at timestamptz;
 begin
-  -- Is there an eighth?
-  perform from darkroom.task_ready r
-  where r.owner_id = p_owner and r.task_type = p_task_type and r.cost = p_cost
-    and (r.created_at, r.job_no) > (p_created_at, p_job_no)
-  order by r.created_at, r.job_no offset c_low - 1 limit 1;
-  if found then
+  if exists (select from darkroom.task_ready r
+             where r.owner_id = p_owner and r.task_type = p_task_type and r.cost = p_cost and (r.created_at, r.job_no) > (p_created_at, p_job_no)
+             order by r.created_at, r.job_no offset c_low - 1)
+     or not exists (select from darkroom.task_backlog b
+                    where b.owner_id = p_owner and b.task_type = p_task_type and b.cost = p_cost and b.created_at >= p_created_at) then
     return false;
   end if;
 
@@ -4441,7 +4440,7 @@ begin
         where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no));
     end if;
 
-    -- refill the lanes that rows have left, where fewer than 8 remain
+    -- refill the lanes that rows have left, where fewer than 8 remain and there are more
     v_refilled := false;
     for v_lane in
       select l.*
@@ -4453,6 +4452,8 @@ begin
       where not exists (select from darkroom.task_ready r
                         where r.owner_id = l.owner_id and r.task_type = l.task_type and r.cost = l.cost and (r.created_at, r.job_no) > (l.created_at, l.job_no)
                         order by r.created_at, r.job_no offset c_lane - 1)
+        and exists (select from darkroom.task_backlog b
+                    where b.owner_id = l.owner_id and b.task_type = l.task_type and b.cost = l.cost and b.created_at >= l.created_at)
     loop
       v_refilled := darkroom.refill_lane(v_lane.owner_id, v_lane.task_type, v_lane.cost, v_lane.created_at, v_lane.job_no, false) or v_refilled;
     end loop;
@@ -4586,7 +4587,7 @@ declare
   v_owner uuid;
   v_task public.tasks;
   v_one record;
-  v_done public.tasks[];
+  v_done uuid[];
   v_done_places bigint[];
   v_ignored boolean;
   v_rest_places bigint[] := array[]::bigint[];
@@ -4620,35 +4621,34 @@ begin
         from wanted w, public.task_types ty
         where t.id = w.task_id and ty.name = t.task_type and (t.status = 'In Progress') is true and t.worker_id = complete_tasks.worker_id and t.attempt = coalesce(w.attempt, t.attempt)
           and t.owner_id = coalesce(v_caller, t.owner_id)
-        returning w.place, t as task
+        returning w.place, t.id, t.owner_id, t.attempt, t.worker_id, t.claimed_at, t.cost
       ), attempts as (
         insert into public.task_attempts (owner_id, task_id, attempt, worker_id, claimed_at, outcome)
-        select (d.task).owner_id, (d.task).id, (d.task).attempt, (d.task).worker_id, (d.task).claimed_at, 'complete' from done d
+        select d.owner_id, d.id, d.attempt, d.worker_id, d.claimed_at, 'complete' from done d
       ), accounts as (
         select o.owner_id, a.seq, a.balance_after, a.held_after
-        from (select distinct (d.task).owner_id from done d where (d.task).cost > 0) o
+        from (select distinct d.owner_id from done d where d.cost > 0) o
         cross join lateral (select l.* from public.credit_ledger l where l.owner_id = o.owner_id order by l.seq desc limit 1) a
       ), settles as (
         insert into public.credit_ledger (owner_id, seq, kind, amount, balance_after, held_after, task_id, attempt)
-        select (d.task).owner_id, a.seq + row_number() over w, 'settle', (d.task).cost,
-          a.balance_after - sum((d.task).cost) over w, a.held_after - sum((d.task).cost) over w, (d.task).id, (d.task).attempt
-        from done d join accounts a on a.owner_id = (d.task).owner_id
-        where (d.task).cost > 0
-        window w as (partition by (d.task).owner_id order by d.place)
+        select d.owner_id, a.seq + row_number() over w, 'settle', d.cost, a.balance_after - sum(d.cost) over w, a.held_after - sum(d.cost) over w, d.id, d.attempt
+        from done d join accounts a on a.owner_id = d.owner_id
+        where d.cost > 0
+        window w as (partition by d.owner_id order by d.place)
       )
-      select array_agg(d.task), array_agg(d.place) into v_done, v_done_places from done d;
+      select array_agg(d.id), array_agg(d.place) into v_done, v_done_places from done d;
       -- What create_generation_on_task_complete would do for each.
-      perform darkroom.insert_generations(array_agg(d), array_agg(ty.result_type), array_agg(darkroom.find_shot(d, ty.shot_id_paths)))
-      from unnest(v_done) d join public.task_types ty on ty.name = d.task_type where d.generation_created;
+      perform darkroom.insert_generations(array_agg(t), array_agg(ty.result_type), array_agg(darkroom.find_shot(t, ty.shot_id_paths)))
+      from public.tasks t join public.task_types ty on ty.name = t.task_type where t.id = any (v_done) and t.generation_created;
     exception when integrity_constraint_violation or data_exception or raise_exception then
       v_done := null;  -- one of them is at fault: each on its own
       v_done_places := null;
     end;
 
     for v_task in
-      select d.* from unnest(v_done) d
-      where d.orchestrator_task_id is not null or exists (select from darkroom.task_deps o where o.dep_id = d.id)
-      order by d.owner_id, d.created_at, d.job_no
+      select t.* from public.tasks t
+      where t.id = any (v_done) and (t.orchestrator_task_id is not null or exists (select from darkroom.task_deps o where o.dep_id = t.id))
+      order by t.owner_id, t.created_at, t.job_no
     loop
       perform darkroom.release_dependents(v_task.id);
       if v_task.orchestrator_task_id is not null then
@@ -4677,8 +4677,8 @@ begin
   return query
   select a.task_id, a.status, a.error_code, a.error_message
   from (
-    select d.id as task_id, d.status, null::text as error_code, null::text as error_message, p.place
-    from unnest(v_done) with ordinality d join unnest(v_done_places) with ordinality as p (place, nth) on p.nth = d.ordinality
+    select d.task_id, 'Complete'::text as status, null::text as error_code, null::text as error_message, d.place
+    from unnest(v_done, v_done_places) as d (task_id, place)
     union all
     select r.task_id, r.status, r.error_code, r.error_message, r.place
     from unnest(v_rest, v_rest_places) as r (task_id, status, error_code, error_message, place)

@@ -19,7 +19,7 @@ declare
   v_owner uuid;
   v_task public.tasks;
   v_one record;
-  v_done public.tasks[];
+  v_done uuid[];
   v_done_places bigint[];
   v_ignored boolean;
   v_rest_places bigint[] := array[]::bigint[];
@@ -53,35 +53,34 @@ begin
         from wanted w, public.task_types ty
         where t.id = w.task_id and ty.name = t.task_type and (t.status = 'In Progress') is true and t.worker_id = complete_tasks.worker_id and t.attempt = coalesce(w.attempt, t.attempt)
           and t.owner_id = coalesce(v_caller, t.owner_id)
-        returning w.place, t as task
+        returning w.place, t.id, t.owner_id, t.attempt, t.worker_id, t.claimed_at, t.cost
       ), attempts as (
         insert into public.task_attempts (owner_id, task_id, attempt, worker_id, claimed_at, outcome)
-        select (d.task).owner_id, (d.task).id, (d.task).attempt, (d.task).worker_id, (d.task).claimed_at, 'complete' from done d
+        select d.owner_id, d.id, d.attempt, d.worker_id, d.claimed_at, 'complete' from done d
       ), accounts as (
         select o.owner_id, a.seq, a.balance_after, a.held_after
-        from (select distinct (d.task).owner_id from done d where (d.task).cost > 0) o
+        from (select distinct d.owner_id from done d where d.cost > 0) o
         cross join lateral (select l.* from public.credit_ledger l where l.owner_id = o.owner_id order by l.seq desc limit 1) a
       ), settles as (
         insert into public.credit_ledger (owner_id, seq, kind, amount, balance_after, held_after, task_id, attempt)
-        select (d.task).owner_id, a.seq + row_number() over w, 'settle', (d.task).cost,
-          a.balance_after - sum((d.task).cost) over w, a.held_after - sum((d.task).cost) over w, (d.task).id, (d.task).attempt
-        from done d join accounts a on a.owner_id = (d.task).owner_id
-        where (d.task).cost > 0
-        window w as (partition by (d.task).owner_id order by d.place)
+        select d.owner_id, a.seq + row_number() over w, 'settle', d.cost, a.balance_after - sum(d.cost) over w, a.held_after - sum(d.cost) over w, d.id, d.attempt
+        from done d join accounts a on a.owner_id = d.owner_id
+        where d.cost > 0
+        window w as (partition by d.owner_id order by d.place)
       )
-      select array_agg(d.task), array_agg(d.place) into v_done, v_done_places from done d;
+      select array_agg(d.id), array_agg(d.place) into v_done, v_done_places from done d;
       -- What create_generation_on_task_complete would do for each.
-      perform darkroom.insert_generations(array_agg(d), array_agg(ty.result_type), array_agg(darkroom.find_shot(d, ty.shot_id_paths)))
-      from unnest(v_done) d join public.task_types ty on ty.name = d.task_type where d.generation_created;
+      perform darkroom.insert_generations(array_agg(t), array_agg(ty.result_type), array_agg(darkroom.find_shot(t, ty.shot_id_paths)))
+      from public.tasks t join public.task_types ty on ty.name = t.task_type where t.id = any (v_done) and t.generation_created;
     exception when integrity_constraint_violation or data_exception or raise_exception then
       v_done := null;  -- one of them is at fault: each on its own
       v_done_places := null;
     end;
 
     for v_task in
-      select d.* from unnest(v_done) d
-      where d.orchestrator_task_id is not null or exists (select from darkroom.task_deps o where o.dep_id = d.id)
-      order by d.owner_id, d.created_at, d.job_no
+      select t.* from public.tasks t
+      where t.id = any (v_done) and (t.orchestrator_task_id is not null or exists (select from darkroom.task_deps o where o.dep_id = t.id))
+      order by t.owner_id, t.created_at, t.job_no
     loop
       perform darkroom.release_dependents(v_task.id);
       if v_task.orchestrator_task_id is not null then
@@ -110,8 +109,8 @@ begin
   return query
   select a.task_id, a.status, a.error_code, a.error_message
   from (
-    select d.id as task_id, d.status, null::text as error_code, null::text as error_message, p.place
-    from unnest(v_done) with ordinality d join unnest(v_done_places) with ordinality as p (place, nth) on p.nth = d.ordinality
+    select d.task_id, 'Complete'::text as status, null::text as error_code, null::text as error_message, d.place
+    from unnest(v_done, v_done_places) as d (task_id, place)
     union all
     select r.task_id, r.status, r.error_code, r.error_message, r.place
     from unnest(v_rest, v_rest_places) as r (task_id, status, error_code, error_message, place)

@@ -13,12 +13,11 @@ declare
   v_count bigint;
   v_created_at timestamptz;
 begin
-  -- Is there an eighth?
-  perform from darkroom.task_ready r
-  where r.owner_id = p_owner and r.task_type = p_task_type and r.cost = p_cost
-    and (r.created_at, r.job_no) > (p_created_at, p_job_no)
-  order by r.created_at, r.job_no offset c_low - 1 limit 1;
-  if found then
+  if exists (select from darkroom.task_ready r
+             where r.owner_id = p_owner and r.task_type = p_task_type and r.cost = p_cost and (r.created_at, r.job_no) > (p_created_at, p_job_no)
+             order by r.created_at, r.job_no offset c_low - 1)
+     or not exists (select from darkroom.task_backlog b
+                    where b.owner_id = p_owner and b.task_type = p_task_type and b.cost = p_cost and b.created_at >= p_created_at) then
     return false;
   end if;
 
