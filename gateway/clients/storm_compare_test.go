@@ -25,8 +25,8 @@ func (s *storm) log(ctx context.Context, after int64) []logged {
 		    case table_name
 		      when 'shots' then data ->> 'name' when 'projects' then data ->> 'name' when 'generations' then data -> 'metadata' ->> 'n'
 		      when 'shot_generations' then data ->> 'position'
-		      when 'tasks' then case kind when 'INSERT' then concat('Queued/0/false/', (select to_jsonb(t.created_at) #>> '{}' from public.tasks t where t.id::text = row_id))
-		        else concat_ws('/', data ->> 'status', data ->> 'attempt', coalesce(data ->> 'generation_created', 'false'), data ->> 'updated_at') end
+		      when 'tasks' then (case kind when 'INSERT' then concat('Queued/0/false/', (select to_jsonb(t.created_at) #>> '{}' from public.tasks t where t.id::text = row_id))
+		        else concat_ws('/', data ->> 'status', data ->> 'attempt', coalesce(data ->> 'generation_created', 'false'), data ->> 'updated_at') end)
 		    end
 		  end)
 		from darkroom.task_events where id > $1 order by id`, after)
