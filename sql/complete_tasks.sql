@@ -2,7 +2,8 @@
 -- given, with its status then, or the code and message of the refusal. Owners are locked in the order of their ids.
 -- Raises TD003 for more than 1,000 at once. Writes what complete_task writes.
 --
--- What the fence lets through is completed together, which costs a fraction of one by one; the rest, and all for callers with a token, by complete_task.
+-- What the fence lets through is completed together, which costs a fraction of one by one, and so are its generations made; where that is refused, the trigger
+-- create_generation_on_task_complete makes each by itself. The rest, and all for callers with a token, by complete_task.
 create or replace function public.complete_tasks(worker_id text, completions public.completion[])
 returns setof public.completion_result
 language plpgsql volatile security definer
@@ -69,7 +70,7 @@ begin
         window w as (partition by d.owner_id order by d.place)
       )
       select array_agg(d.id), array_agg(d.place) into v_done, v_done_places from done d;
-      -- What create_generation_on_task_complete would do for each.
+      -- as create_generation_on_task_complete does for each whose flag is not set
       perform darkroom.insert_generations(array_agg(t), array_agg(ty.result_type), array_agg(darkroom.find_shot(t, ty.shot_id_paths)))
       from public.tasks t join public.task_types ty on ty.name = t.task_type where t.id = any (v_done) and t.generation_created;
     exception when integrity_constraint_violation or data_exception or raise_exception then
