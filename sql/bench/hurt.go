@@ -244,7 +244,7 @@ func pin(ctx context.Context, url string, write *taskdb.NewTask) (end func(conte
 }
 
 // churnLimit is how long one contender may take to churn.
-const churnLimit = 75 * time.Second
+const churnLimit = 60 * time.Second
 
 // churn takes n tasks through claim and completion in large batches, and returns how many it got through in churnLimit.
 func churn(ctx context.Context, c *contender, n int) (int64, error) {

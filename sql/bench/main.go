@@ -43,7 +43,7 @@ func (o options) rows(n int) int { return max(int(float64(n)*o.scale), min(n, 20
 func main() {
 	only := flag.String("only", "", "measure only these scenarios, such as one,pinned")
 	peers := flag.String("peers", strings.Join(peerNames, ","), "which others to measure beside; \"\" leaves all out")
-	seconds := flag.Float64("seconds", 2, "length of one round, in seconds")
+	seconds := flag.Float64("seconds", 1.5, "length of one round, in seconds")
 	o := options{durable: true}
 	flag.StringVar(&o.out, "out", "", "folder for results.md and the plots")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of each contender")
