@@ -209,7 +209,7 @@ insert into public.tools (tool_id, task_type) values
 
 -- The wide row of the spec and the truth about a task. It is never scanned for claiming.
 create table public.tasks (
-  id uuid primary key default gen_random_uuid(),
+  id uuid primary key,
   job_no bigint generated always as identity,
   owner_id uuid not null,
   project_id uuid not null references public.projects (id),

@@ -2617,16 +2617,16 @@ declare
   v_links bigint;
 begin
   with made as (
-    insert into public.generations as g (owner_id, project_id, type, location, thumbnail_url, params, metadata, tasks, source_task_id, created_at)
-    select t.owner_id, t.project_id, p_types[t.ordinality], t.output_location,
+    insert into public.generations as g (id, owner_id, project_id, type, location, thumbnail_url, params, metadata, tasks, source_task_id, created_at)
+    select darkroom.new_id(), t.owner_id, t.project_id, p_types[t.ordinality], t.output_location,
       coalesce(t.thumbnail_url, t.params #>> '{full_orchestrator_payload,thumbnail_url}', t.params ->> 'thumbnail_url'),
       t.params, t.metadata, jsonb_build_array(t.id), t.id, coalesce(t.completed_at, clock_timestamp())
     from unnest(p_tasks) with ordinality t
     on conflict (source_task_id) do nothing
     returning g.id, g.source_task_id
   )
-  insert into public.shot_generations (owner_id, project_id, shot_id, generation_id, position)
-  select l.owner_id, l.project_id, l.shot_id, l.generation_id, null
+  insert into public.shot_generations (id, owner_id, project_id, shot_id, generation_id, position)
+  select darkroom.new_id(), l.owner_id, l.project_id, l.shot_id, l.generation_id, null
   from (select t.owner_id, t.project_id, p_shots[t.ordinality] as shot_id, m.id is not null as new,
           coalesce(m.id, (select g.id from public.generations g where g.source_task_id = t.id)) as generation_id
         from unnest(p_tasks) with ordinality t left join made m on m.source_task_id = t.id
@@ -2950,6 +2950,25 @@ revoke all on function darkroom.meet_worker from public;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- sql/internal/new_id.sql
+-- A time-ordered id (UUID version 7, RFC 9562) of a task, generation or link: what is new stands together at the end of each index of ids, where random
+-- ones would write to pages all over it. Its other 74 bits are random.
+create or replace function darkroom.new_id()
+returns uuid
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Of a version 4: its first 48 bits become the time in ms, its version 0100 becomes 0111.
+  return encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
+           placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::bigint) from 3) from 1 for 6), 52, 1), 53, 1), 'hex')::uuid;
+end
+$$;
+comment on function darkroom.new_id is 'A time-ordered id.';
+revoke all on function darkroom.new_id from public;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- sql/internal/notify_workers.sql
 -- The only place that speaks River's two wire formats (topics river_insert and river_control in schema river).
 -- No argument: something can be claimed; rings only if a worker armed the bell, so that busy systems commit without NOTIFY.
@@ -3069,6 +3088,7 @@ begin
     end if;
   end if;
 
+  new.id := coalesce(new.id, darkroom.new_id());
   new.task_type := v_type.name;
   new.status := 'Queued';
   new.attempt := 0;
@@ -4914,7 +4934,7 @@ begin
 
   if v_task.id is null then
     insert into public.tasks as t (id, project_id, tool_id, task_type, params, dependant_on, idempotency_key)
-    values (coalesce(create_task.task_id, gen_random_uuid()), create_task.project_id, create_task.tool_id, v_type.name, v_params,
+    values (create_task.task_id, create_task.project_id, create_task.tool_id, v_type.name, v_params,
             v_deps, create_task.idempotency_key)
     on conflict do nothing
     returning t.* into v_task;
@@ -7056,6 +7076,10 @@ drop function darkroom.plain_email(text);
 
 -- +goose StatementBegin
 drop function darkroom.notify_workers(bigint);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+drop function darkroom.new_id();
 -- +goose StatementEnd
 
 -- +goose StatementBegin

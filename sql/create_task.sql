@@ -51,7 +51,7 @@ begin
 
   if v_task.id is null then
     insert into public.tasks as t (id, project_id, tool_id, task_type, params, dependant_on, idempotency_key)
-    values (coalesce(create_task.task_id, gen_random_uuid()), create_task.project_id, create_task.tool_id, v_type.name, v_params,
+    values (create_task.task_id, create_task.project_id, create_task.tool_id, v_type.name, v_params,
             v_deps, create_task.idempotency_key)
     on conflict do nothing
     returning t.* into v_task;

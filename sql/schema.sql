@@ -780,7 +780,7 @@ comment on column public.task_types.shot_id_paths is 'Dotted paths in params whe
 comment on column public.task_types.unit_path is 'Dotted path in params to the number of units that unit_price is charged for.';
 grant select on public.task_types to anon, authenticated, service_role, worker;
 create table public.tasks (
-  id uuid default gen_random_uuid() not null,
+  id uuid not null,
   job_no bigint generated always as identity not null,
   owner_id uuid not null,
   project_id uuid not null,
@@ -1062,6 +1062,7 @@ grant execute on function auth.worker_id(text) to worker;
 -- function darkroom.lose_tasks(p_worker text, p_error text) returns integer plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.lower_ready_mark(p_created_at timestamp with time zone) returns boolean plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.meet_worker(p_name text) returns text plpgsql volatile set search_path=pg_catalog, pg_temp
+-- function darkroom.new_id() returns uuid plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.notify_workers(p_cancel_job_no bigint DEFAULT NULL::bigint) returns boolean plpgsql volatile set search_path=pg_catalog, pg_temp
 -- function darkroom.plain_email(p_email text) returns text sql immutable strict set search_path=pg_catalog, pg_temp
 -- function darkroom.prepare_task() returns trigger plpgsql volatile security definer set search_path=pg_catalog, pg_temp

@@ -74,8 +74,8 @@ func (l load) statements(taskType string) []statement {
 	}
 	if l.finished > 0 {
 		list = append(list, statement{`with done as (
-				insert into tasks (owner_id, project_id, task_type, status, params, cost, attempt, worker_id, claimed_at, completed_at, output_location, created_at)
-				select owner_id, project_id, $2, 'Complete', $3::jsonb, 0, 1, 'w0', at, at + interval '10 s', 'https://example.com/out.png', at
+				insert into tasks (id, owner_id, project_id, task_type, status, params, cost, attempt, worker_id, claimed_at, completed_at, output_location, created_at)
+				select darkroom.new_id(), owner_id, project_id, $2, 'Complete', $3::jsonb, 0, 1, 'w0', at, at + interval '10 s', 'https://example.com/out.png', at
 				from (select l.*, clock_timestamp() - interval '1 day' - k * interval '1 s' as at from generate_series(1, $1::integer) k, loaded l) l
 				returning owner_id, id, claimed_at, completed_at
 			)
@@ -91,7 +91,7 @@ func (l load) statements(taskType string) []statement {
 	}
 	return append(list,
 		statement{`create temporary table queued on commit drop as
-			select l.owner_id, l.project_id, l.shot_id, k, gen_random_uuid() as id, nextval(pg_get_serial_sequence('tasks', 'job_no')) as job_no,
+			select l.owner_id, l.project_id, l.shot_id, k, darkroom.new_id() as id, nextval(pg_get_serial_sequence('tasks', 'job_no')) as job_no,
 			  now() - $2 * interval '1 s' - (1 - (k - l.i::numeric / $3) / $1) * interval '1 hour' as created_at
 			from generate_series(1, $1::integer) k, loaded l order by k, l.i`, []any{l.perOwner, l.age, l.owners + 1}},
 		statement{

@@ -9,16 +9,16 @@ declare
   v_links bigint;
 begin
   with made as (
-    insert into public.generations as g (owner_id, project_id, type, location, thumbnail_url, params, metadata, tasks, source_task_id, created_at)
-    select t.owner_id, t.project_id, p_types[t.ordinality], t.output_location,
+    insert into public.generations as g (id, owner_id, project_id, type, location, thumbnail_url, params, metadata, tasks, source_task_id, created_at)
+    select darkroom.new_id(), t.owner_id, t.project_id, p_types[t.ordinality], t.output_location,
       coalesce(t.thumbnail_url, t.params #>> '{full_orchestrator_payload,thumbnail_url}', t.params ->> 'thumbnail_url'),
       t.params, t.metadata, jsonb_build_array(t.id), t.id, coalesce(t.completed_at, clock_timestamp())
     from unnest(p_tasks) with ordinality t
     on conflict (source_task_id) do nothing
     returning g.id, g.source_task_id
   )
-  insert into public.shot_generations (owner_id, project_id, shot_id, generation_id, position)
-  select l.owner_id, l.project_id, l.shot_id, l.generation_id, null
+  insert into public.shot_generations (id, owner_id, project_id, shot_id, generation_id, position)
+  select darkroom.new_id(), l.owner_id, l.project_id, l.shot_id, l.generation_id, null
   from (select t.owner_id, t.project_id, p_shots[t.ordinality] as shot_id, m.id is not null as new,
           coalesce(m.id, (select g.id from public.generations g where g.source_task_id = t.id)) as generation_id
         from unnest(p_tasks) with ordinality t left join made m on m.source_task_id = t.id

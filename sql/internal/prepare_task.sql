@@ -74,6 +74,7 @@ begin
     end if;
   end if;
 
+  new.id := coalesce(new.id, darkroom.new_id());
   new.task_type := v_type.name;
   new.status := 'Queued';
   new.attempt := 0;

@@ -416,8 +416,8 @@ func (b *bench) pages(statement string) int {
 func (b *bench) fill(tasks int) {
 	b.t.Helper()
 	b.exec("set local session_replication_role = replica")
-	b.exec(`insert into tasks (owner_id, project_id, task_type, params, cost, created_at)
-		select $1, $2, 'single_image', '{}', 1, clock_timestamp() - n * interval '1 second' from generate_series(1, $3::integer) n`, b.owner, b.project, tasks)
+	b.exec(`insert into tasks (id, owner_id, project_id, task_type, params, cost, created_at)
+		select darkroom.new_id(), $1, $2, 'single_image', '{}', 1, clock_timestamp() - n * interval '1 second' from generate_series(1, $3::integer) n`, b.owner, b.project, tasks)
 	for table, places := range map[string]string{"task_ready": "<= 16", "task_backlog": "> 16"} {
 		b.exec(`insert into darkroom.`+table+` (owner_id, task_type, cost, created_at, job_no, task_id)
 			select q.owner_id, q.task_type, q.cost, q.created_at, q.job_no, q.id
