@@ -695,7 +695,7 @@ begin
       when p.kind = 'DELETE' then null
       when p.table_name = 'credit_ledger' then to_jsonb(l)
       when p.table_name = 'tasks' then coalesce(to_jsonb(t), i.ids)
-        || case p.kind when 'INSERT' then jsonb_build_object('status', 'Queued', 'attempt', 0, 'updated_at', t.created_at) else '{}' end || darkroom.whole_change(p.data)
+        || jsonb_build_object('updated_at', t.created_at) || darkroom.whole_change(p.data)
       when t.id is not null then i.ids || jsonb_build_object('tasks', jsonb_build_array(t.id), 'params', t.params) || p.data
       when p.kind = 'INSERT' and p.table_name in ('generations', 'shot_generations') then i.ids || p.data
       else p.data
@@ -3873,7 +3873,7 @@ language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return '{"worker_id": null, "failed_attempts": 0, "claimed_at": null, "run_after": null, "progress": null, "output_location": null,
+  return '{"status": "Queued", "attempt": 0, "worker_id": null, "failed_attempts": 0, "claimed_at": null, "run_after": null, "progress": null, "output_location": null,
     "thumbnail_url": null, "metadata": {}, "error_message": null, "generation_created": false, "completed_at": null}'::jsonb || p_data;
 end
 $$;
@@ -4460,20 +4460,14 @@ begin
         where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no));
     end if;
 
-    -- refill the lanes that rows have left, where fewer than 8 remain and there are more
+    -- refill the lanes that rows have left
     v_refilled := false;
     for v_lane in
-      select l.*
-      from (select distinct on (p.owner_id, p.task_type, p.cost) p.* from unnest(v_picked) p
-            where p.owner_id = any (v_locked) and not exists (
-              select from darkroom.task_ready r
-              where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no))
-            order by p.owner_id, p.task_type, p.cost, p.created_at desc, p.job_no desc) l
-      where not exists (select from darkroom.task_ready r
-                        where r.owner_id = l.owner_id and r.task_type = l.task_type and r.cost = l.cost and (r.created_at, r.job_no) > (l.created_at, l.job_no)
-                        order by r.created_at, r.job_no offset c_lane - 1)
-        and exists (select from darkroom.task_backlog b
-                    where b.owner_id = l.owner_id and b.task_type = l.task_type and b.cost = l.cost and b.created_at >= l.created_at)
+      select distinct on (p.owner_id, p.task_type, p.cost) p.* from unnest(v_picked) p
+      where p.owner_id = any (v_locked) and not exists (
+        select from darkroom.task_ready r
+        where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no))
+      order by p.owner_id, p.task_type, p.cost, p.created_at desc, p.job_no desc
     loop
       v_refilled := darkroom.refill_lane(v_lane.owner_id, v_lane.task_type, v_lane.cost, v_lane.created_at, v_lane.job_no, false) or v_refilled;
     end loop;
@@ -6708,12 +6702,11 @@ union all
 -- 6. the last event of a task gives its row, and the first is in the log unless it is older than that
 select 6, t.owner_id, t.id, 'its events do not add up to its row'
 from public.tasks t
-left join (select distinct on (e.row_id) e.row_id, e.kind, e.data, bool_or(e.kind = 'INSERT') over (partition by e.row_id) as whole
+left join (select distinct on (e.row_id) e.row_id, e.data, bool_or(e.kind = 'INSERT') over (partition by e.row_id) as whole
            from darkroom.task_events e where e.table_name = 'tasks' order by e.row_id, e.id desc) f on f.row_id = t.id::text
 where f.whole is not true and t.created_at > (select l.trimmed_at from darkroom.event_log l)
    -- as a row, because a time in JSON has the time zone of the connection that wrote it
-   or jsonb_populate_record(t, case f.kind when 'INSERT' then jsonb_build_object('status', 'Queued', 'attempt', 0, 'updated_at', t.created_at) else '{}' end
-                               || darkroom.whole_change(coalesce(f.data, to_jsonb(t)))) is distinct from t;
+   or jsonb_populate_record(t, jsonb_build_object('updated_at', t.created_at) || darkroom.whole_change(coalesce(f.data, to_jsonb(t)))) is distinct from t;
 comment on view public.invariant_violations is 'Every row is a fault; empty when healthy.';
 revoke all on public.invariant_violations from public;
 grant select on public.invariant_violations to service_role;

@@ -168,20 +168,14 @@ begin
         where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no));
     end if;
 
-    -- refill the lanes that rows have left, where fewer than 8 remain and there are more
+    -- refill the lanes that rows have left
     v_refilled := false;
     for v_lane in
-      select l.*
-      from (select distinct on (p.owner_id, p.task_type, p.cost) p.* from unnest(v_picked) p
-            where p.owner_id = any (v_locked) and not exists (
-              select from darkroom.task_ready r
-              where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no))
-            order by p.owner_id, p.task_type, p.cost, p.created_at desc, p.job_no desc) l
-      where not exists (select from darkroom.task_ready r
-                        where r.owner_id = l.owner_id and r.task_type = l.task_type and r.cost = l.cost and (r.created_at, r.job_no) > (l.created_at, l.job_no)
-                        order by r.created_at, r.job_no offset c_lane - 1)
-        and exists (select from darkroom.task_backlog b
-                    where b.owner_id = l.owner_id and b.task_type = l.task_type and b.cost = l.cost and b.created_at >= l.created_at)
+      select distinct on (p.owner_id, p.task_type, p.cost) p.* from unnest(v_picked) p
+      where p.owner_id = any (v_locked) and not exists (
+        select from darkroom.task_ready r
+        where (r.owner_id, r.task_type, r.cost, r.created_at, r.job_no) = (p.owner_id, p.task_type, p.cost, p.created_at, p.job_no))
+      order by p.owner_id, p.task_type, p.cost, p.created_at desc, p.job_no desc
     loop
       v_refilled := darkroom.refill_lane(v_lane.owner_id, v_lane.task_type, v_lane.cost, v_lane.created_at, v_lane.job_no, false) or v_refilled;
     end loop;

@@ -117,12 +117,11 @@ union all
 -- 6. the last event of a task gives its row, and the first is in the log unless it is older than that
 select 6, t.owner_id, t.id, 'its events do not add up to its row'
 from public.tasks t
-left join (select distinct on (e.row_id) e.row_id, e.kind, e.data, bool_or(e.kind = 'INSERT') over (partition by e.row_id) as whole
+left join (select distinct on (e.row_id) e.row_id, e.data, bool_or(e.kind = 'INSERT') over (partition by e.row_id) as whole
            from darkroom.task_events e where e.table_name = 'tasks' order by e.row_id, e.id desc) f on f.row_id = t.id::text
 where f.whole is not true and t.created_at > (select l.trimmed_at from darkroom.event_log l)
    -- as a row, because a time in JSON has the time zone of the connection that wrote it
-   or jsonb_populate_record(t, case f.kind when 'INSERT' then jsonb_build_object('status', 'Queued', 'attempt', 0, 'updated_at', t.created_at) else '{}' end
-                               || darkroom.whole_change(coalesce(f.data, to_jsonb(t)))) is distinct from t;
+   or jsonb_populate_record(t, jsonb_build_object('updated_at', t.created_at) || darkroom.whole_change(coalesce(f.data, to_jsonb(t)))) is distinct from t;
 comment on view public.invariant_violations is 'Every row is a fault; empty when healthy.';
 revoke all on public.invariant_violations from public;
 grant select on public.invariant_violations to service_role;

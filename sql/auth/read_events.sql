@@ -64,7 +64,7 @@ begin
       when p.kind = 'DELETE' then null
       when p.table_name = 'credit_ledger' then to_jsonb(l)
       when p.table_name = 'tasks' then coalesce(to_jsonb(t), i.ids)
-        || case p.kind when 'INSERT' then jsonb_build_object('status', 'Queued', 'attempt', 0, 'updated_at', t.created_at) else '{}' end || darkroom.whole_change(p.data)
+        || jsonb_build_object('updated_at', t.created_at) || darkroom.whole_change(p.data)
       when t.id is not null then i.ids || jsonb_build_object('tasks', jsonb_build_array(t.id), 'params', t.params) || p.data
       when p.kind = 'INSERT' and p.table_name in ('generations', 'shot_generations') then i.ids || p.data
       else p.data

@@ -5,7 +5,7 @@ language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return '{"worker_id": null, "failed_attempts": 0, "claimed_at": null, "run_after": null, "progress": null, "output_location": null,
+  return '{"status": "Queued", "attempt": 0, "worker_id": null, "failed_attempts": 0, "claimed_at": null, "run_after": null, "progress": null, "output_location": null,
     "thumbnail_url": null, "metadata": {}, "error_message": null, "generation_created": false, "completed_at": null}'::jsonb || p_data;
 end
 $$;
