@@ -33,7 +33,7 @@ test: ## Run all tests on a temporary PostgreSQL, with the race detector where t
 .PHONY: bench
 bench: ## Measure the task path beside other queues and what this disk allows, then engines, HTTP and realtime; results and plots in bin/bench, or out=folder
 	@go run ./sql/bench -out '$(or $(out),bin/bench)'
-	@go test -run '^$$' -bench . -benchtime 10x ./workerd ./workerd/media ./workerd/engine/native ./workerd/engine/exec \
+	@go test -run '^$$' -bench . -benchtime 5x ./workerd ./workerd/media ./workerd/engine/native ./workerd/engine/exec \
 		./workerd/engine/comfyui ./workerd/engine/cog ./workerd/openaiserver
 	@go test -run '^$$' -bench Overhead -benchtime 2000x ./gateway/rest
 	@go test -run '^$$' -bench Changes -benchtime 5000x ./gateway/realtime
