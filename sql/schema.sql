@@ -122,12 +122,12 @@ create type public.worker_status as (
   info jsonb,
   running jsonb
 );
-create sequence darkroom.event_bell as bigint increment 1 minvalue 1 maxvalue 2 start 1 cache 1;
+create unlogged sequence darkroom.event_bell as bigint increment 1 minvalue 1 maxvalue 2 start 1 cache 1;
 create sequence darkroom.event_slot as bigint increment 1 minvalue 0 maxvalue 7 start 0 cache 1;
-create sequence darkroom.ready_mark as bigint increment 1 minvalue 0 maxvalue 9223372036854775807 start 0 cache 1;
+create unlogged sequence darkroom.ready_mark as bigint increment 1 minvalue 0 maxvalue 9223372036854775807 start 0 cache 1;
 create sequence darkroom.task_events_id as bigint increment 1 minvalue 1 maxvalue 9223372036854775807 start 1 cache 1;
-create sequence darkroom.whole_tick as bigint increment 1 minvalue 0 maxvalue 9223372036854775807 start 0 cache 1;
-create sequence darkroom.worker_bell as bigint increment 1 minvalue 1 maxvalue 2 start 1 cache 1;
+create unlogged sequence darkroom.whole_tick as bigint increment 1 minvalue 0 maxvalue 9223372036854775807 start 0 cache 1;
+create unlogged sequence darkroom.worker_bell as bigint increment 1 minvalue 1 maxvalue 2 start 1 cache 1;
 create table darkroom.access_tokens (
   id uuid default gen_random_uuid() not null,
   owner_id uuid,

@@ -54,7 +54,7 @@ func (c *contender) ensure(ctx context.Context, seconds float64, batch int) erro
 			rate = 40_000
 		}
 	}
-	need := int64(rate*(seconds+0.2)) + 1000
+	need := int64(rate*(seconds+0.2)) + int64(1000+8*warmOperations*batch)
 	if left := c.filled + c.created - c.done; left < need {
 		return c.add(ctx, int(need-left))
 	}
@@ -89,6 +89,7 @@ func (c *contender) verify(ctx context.Context) error {
 // spinner is a session of goroutines, one for each connection.
 type spinner struct {
 	rows   atomic.Int64
+	cold   atomic.Int64 // connections that are not warm yet
 	stopIt context.CancelFunc
 	group  sync.WaitGroup
 	mu     sync.Mutex
@@ -103,6 +104,7 @@ func spin(ctx context.Context, url string, conns int, op func(ctx context.Contex
 ) (session, error) {
 	stop, cancel := context.WithCancel(ctx)
 	s := &spinner{stopIt: cancel}
+	s.cold.Store(int64(conns))
 	var pools []*pgxpool.Pool
 	s.after = func() {
 		for _, pool := range pools {
@@ -137,9 +139,17 @@ func spin(ctx context.Context, url string, conns int, op func(ctx context.Contex
 	return s, nil
 }
 
+// What makes a connection warm: the server then knows the tables, has compiled the functions, and plans statements no more (it makes five plans before it
+// keeps one; what is not part of each task comes later).
+const (
+	warmOperations = 7
+	warmRows       = 20
+)
+
 // loop runs op until stop ends. A queue that gives nothing for a second is empty.
 func (s *spinner) loop(ctx, stop context.Context, op func() (int, error)) {
 	last := time.Now()
+	done, rows, warm := 0, 0, false
 	for stop.Err() == nil && ctx.Err() == nil {
 		n, err := op()
 		if err == nil && n == 0 && time.Since(last) > time.Second {
@@ -155,6 +165,11 @@ func (s *spinner) loop(ctx, stop context.Context, op func() (int, error)) {
 		if n > 0 {
 			last = time.Now()
 			s.rows.Add(int64(n))
+			done, rows = done+1, rows+n
+			if !warm && done >= warmOperations && rows >= warmRows {
+				warm = true
+				s.cold.Add(-1)
+			}
 		}
 	}
 }

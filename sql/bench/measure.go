@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -61,6 +62,7 @@ func (e *env) observe(ctx context.Context, c *contender, s session, round time.D
 	if err := pause(ctx, round/4+min(round, 100*time.Millisecond)); err != nil {
 		return sample{}, err
 	}
+	awaitWarm(ctx, s, 7*round)
 	awaitRows(ctx, s)
 	before, err := e.snap(ctx, c, s)
 	if err != nil {
@@ -84,17 +86,38 @@ func (e *env) observe(ctx context.Context, c *contender, s session, round time.D
 	return out, nil
 }
 
+// awaitWarm waits until all connections of a session of ours are warm, that long at most.
+func awaitWarm(ctx context.Context, s session, limit time.Duration) {
+	spinner := spinnerOf(s)
+	for began := time.Now(); spinner != nil && spinner.cold.Load() > 0 && time.Since(began) < limit; {
+		if pause(ctx, 10*time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
 // awaitRows waits until a session of ours finishes the next operation, so that a round begins and ends with one: large batches are seconds apart.
 func awaitRows(ctx context.Context, s session) {
-	counter, ok := s.(*spinner)
-	if !ok {
+	spinner := spinnerOf(s)
+	if spinner == nil {
 		return
 	}
-	for rows, began := counter.rows.Load(), time.Now(); counter.rows.Load() == rows && time.Since(began) < 5*time.Second; {
+	for rows, began := spinner.rows.Load(), time.Now(); spinner.rows.Load() == rows && time.Since(began) < 5*time.Second; {
 		if pause(ctx, 100*time.Microsecond) != nil {
 			return
 		}
 	}
+}
+
+// spinnerOf is the session's spinner; nil when it is not ours.
+func spinnerOf(s session) *spinner {
+	switch s := s.(type) {
+	case *spinner:
+		return s
+	case *beside:
+		return spinnerOf(s.session)
+	}
+	return nil
 }
 
 // round measures a contender once, at claiming and completing. Where the queue was too short, because the contender got much faster, again with more.
@@ -132,12 +155,23 @@ func (e *env) hold(ctx context.Context, c *contender, total *int64, start func()
 	return got, nil
 }
 
-// turns measures the contenders one after the other, again and again, so that a drift of the machine meets all alike.
+// turns measures contenders at claiming and completing, in turns.
 func (e *env) turns(ctx context.Context, contenders []*contender, conns, batch int) (map[*contender]*figures, error) {
+	all, err := e.alternate(contenders, func(c *contender) (sample, error) { return e.round(ctx, c, conns, batch) })
+	for _, c := range contenders {
+		c.rate = 0 // the next batch size has another
+	}
+	return all, err
+}
+
+// alternate measures the contenders one after the other, then from the last to the first, and so on: a drift of the machine meets all alike, and so does what
+// one leaves to be cleared up (vacuum) while the next is measured.
+func (e *env) alternate(contenders []*contender, measure func(*contender) (sample, error)) (map[*contender]*figures, error) {
 	all := map[*contender]*figures{}
+	order := slices.Clone(contenders)
 	for range e.opts.rounds {
-		for _, c := range contenders {
-			got, err := e.round(ctx, c, conns, batch)
+		for _, c := range order {
+			got, err := measure(c)
 			if err != nil {
 				return nil, err
 			}
@@ -146,9 +180,7 @@ func (e *env) turns(ctx context.Context, contenders []*contender, conns, batch i
 			}
 			all[c].samples = append(all[c].samples, got)
 		}
-	}
-	for _, c := range contenders {
-		c.rate = 0 // the next batch size has another
+		slices.Reverse(order)
 	}
 	return all, nil
 }

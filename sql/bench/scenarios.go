@@ -198,18 +198,11 @@ func create(ctx context.Context, e *env) error {
 	})...)
 	plot := chart{name: "create", title: "Create", unit: "tasks a second, median and spread of the rounds"}
 	for _, setting := range []struct{ conns, batch int }{{1, 1}, {8, 1}, {2, 1000}} {
-		got := map[*contender]*figures{}
-		for range e.opts.rounds {
-			for _, c := range list {
-				s, err := e.hold(ctx, c, &c.created, func() (session, error) { return c.create(ctx, setting.conns, setting.batch) })
-				if err != nil {
-					return err
-				}
-				if got[c] == nil {
-					got[c] = &figures{}
-				}
-				got[c].samples = append(got[c].samples, s)
-			}
+		got, err := e.alternate(list, func(c *contender) (sample, error) {
+			return e.hold(ctx, c, &c.created, func() (session, error) { return c.create(ctx, setting.conns, setting.batch) })
+		})
+		if err != nil {
+			return err
 		}
 		label := "one by one, " + connections(setting.conns)
 		if setting.batch > 1 {
