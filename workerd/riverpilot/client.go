@@ -38,7 +38,7 @@ type Config struct {
 	// Work runs a claimed task and writes its outcome, before it returns: River is not told.
 	Work func(ctx context.Context, task taskdb.Task)
 	// Want says before each claim what may be claimed, given room for that many tasks: up to n of the types (nil: of all that were registered).
-	// It is asked again until a claim finds nothing or n is 0.
+	// Where a claim leaves room, it is asked again soon, until one finds nothing or n is 0.
 	Want     func(room int) (taskTypes []string, n int)
 	Claimed  func(tasks []taskdb.Task) // told what a claim has found, before Work
 	Wake     <-chan struct{}           // a value: Want may say more now than it did. Best with room for one

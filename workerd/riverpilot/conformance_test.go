@@ -249,6 +249,31 @@ func TestABusySlotLeavesTheOtherOneAwake(t *testing.T) {
 	await(t, "second start", started)
 }
 
+// The first claim after a ring takes one task; the others follow without another ring or the poll.
+func TestOneRingFillsAllSlots(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const slots = 4
+	started, end := make(chan uuid.UUID, slots+1), make(chan struct{})
+	defer close(end)
+	b.client(t, "w", func(c *riverpilot.Config) { c.Slots = slots }, func(ctx context.Context, task taskdb.Task) error {
+		started <- task.ID
+		select {
+		case <-end:
+		case <-ctx.Done():
+		}
+		return b.complete(ctx, task)
+	})
+	b.idle(t)
+	tasks := b.create(t, slots+1)
+	if first := await(t, "first start", started); first != tasks[0].ID {
+		t.Errorf("began with %s, want the oldest, %s", first, tasks[0].ID)
+	}
+	for range slots - 1 {
+		await(t, "start", started)
+	}
+}
+
 func TestAWakeLooksForWhatWasNotWantedBefore(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

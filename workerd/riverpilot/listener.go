@@ -48,6 +48,7 @@ func (l *listener) wait(ctx context.Context) (*riverdriver.Notification, error) 
 	<-ended
 	if err == nil {
 		l.pilot.heard.Store(true)
+		l.pilot.rung.Store(true)
 	}
 	return heard, err //nolint:wrapcheck // River's own
 }
