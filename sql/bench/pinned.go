@@ -62,7 +62,7 @@ func pinned(ctx context.Context, e *env) error {
 
 	drift := after[limit].rate() / before[limit].rate()
 	var rows [][]string
-	plot := chart{name: "pinned", title: fmt.Sprintf("After %s tasks under a pinned snapshot", grouped(int64(n))), unit: "tasks a second ÷ before, 8 connections"}
+	plot := chart{name: "pinned", title: fmt.Sprintf("After %s tasks under a pinned snapshot", grouped(int64(n))), unit: "tasks a second ÷ before, the limit's own change taken out"}
 	g := group{label: "claim + complete, one at a time"}
 	for _, c := range list {
 		b, a := before[c], after[c]
