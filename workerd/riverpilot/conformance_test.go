@@ -85,6 +85,18 @@ func (b *bundle) complete(ctx context.Context, task taskdb.Task) error {
 	return err
 }
 
+// completeAtThe is a handler that tells of each start, and completes when end is closed.
+func (b *bundle) completeAtThe(end <-chan struct{}, started chan<- uuid.UUID) outcome.Handler {
+	return func(ctx context.Context, task taskdb.Task) error {
+		started <- task.ID
+		select {
+		case <-end:
+		case <-ctx.Done():
+		}
+		return b.complete(ctx, task)
+	}
+}
+
 // client is a started client of a registered worker.
 func (b *bundle) client(t *testing.T, id string, change func(*riverpilot.Config), handle outcome.Handler) *river.Client[pgx.Tx] {
 	t.Helper()
@@ -234,14 +246,7 @@ func TestABusySlotLeavesTheOtherOneAwake(t *testing.T) {
 	b := setup(t)
 	started, end := make(chan uuid.UUID, 2), make(chan struct{})
 	defer close(end)
-	b.client(t, "w", nil, func(ctx context.Context, task taskdb.Task) error {
-		started <- task.ID
-		select {
-		case <-end:
-		case <-ctx.Done():
-		}
-		return b.complete(ctx, task)
-	})
+	b.client(t, "w", nil, b.completeAtThe(end, started))
 	b.idle(t)
 	b.create(t, 1)
 	await(t, "first start", started)
@@ -256,14 +261,7 @@ func TestOneRingFillsAllSlots(t *testing.T) {
 	const slots = 4
 	started, end := make(chan uuid.UUID, slots+1), make(chan struct{})
 	defer close(end)
-	b.client(t, "w", func(c *riverpilot.Config) { c.Slots = slots }, func(ctx context.Context, task taskdb.Task) error {
-		started <- task.ID
-		select {
-		case <-end:
-		case <-ctx.Done():
-		}
-		return b.complete(ctx, task)
-	})
+	b.client(t, "w", func(c *riverpilot.Config) { c.Slots = slots }, b.completeAtThe(end, started))
 	b.idle(t)
 	tasks := b.create(t, slots+1)
 	if first := await(t, "first start", started); first != tasks[0].ID {
