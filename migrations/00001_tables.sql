@@ -451,8 +451,8 @@ comment on column darkroom.queue_room.to_job_no is 'All of the owner''s tasks fr
 
 -- Lower bound, in microseconds since 1970, of created_at of the ready rows that are not parked. A sequence, because it
 -- must move without leaving dead rows. tick_ready_mark() moves it; a claim starts reading there.
--- It and the next three are unlogged, so that who moves them waits for no disk. After a crash they begin anew: nothing is read too late, and nobody
--- listens any more.
+-- It and the next three are unlogged, so that who moves them waits for no disk. After a crash they begin anew: a low mark hides nothing, a whole
+-- tick is due, and who listened is gone.
 create unlogged sequence darkroom.ready_mark minvalue 0 start 0;
 -- When the next whole tick is due, in microseconds since 1970: one for all who call it.
 create unlogged sequence darkroom.whole_tick minvalue 0 start 0;

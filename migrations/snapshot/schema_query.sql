@@ -50,7 +50,8 @@ with ours as (
   union all
   -- Sequences, but those of identity columns.
   select 3, r.nspname, r.relname, 0, '', format('create %ssequence %s as %s increment %s minvalue %s maxvalue %s start %s cache %s%s;',
-      case r.relpersistence when 'u' then 'unlogged ' else '' end, r.ident, format_type(q.seqtypid, null), q.seqincrement, q.seqmin, q.seqmax, q.seqstart, q.seqcache, case when q.seqcycle then ' cycle' else '' end)
+      case r.relpersistence when 'u' then 'unlogged ' else '' end, r.ident, format_type(q.seqtypid, null),
+      q.seqincrement, q.seqmin, q.seqmax, q.seqstart, q.seqcache, case when q.seqcycle then ' cycle' else '' end)
   from relations r join pg_sequence q on q.seqrelid = r.oid
   where not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = r.oid and d.deptype = 'i')
   union all

@@ -93,16 +93,17 @@ func (p *pilot) JobGetAvailable(
 	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
 	defer cancel()
 	tasks, err := p.db.ClaimNextTasks(ctx, p.config.WorkerID, n, types)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, fmt.Errorf("claiming: %w", err)
-	case len(tasks) == 0:
+	}
+	if len(tasks) == 0 {
 		p.foundNothing()
 		return result, nil
-	case len(tasks) < params.MaxToLock:
-		p.lookAgain()
 	}
 	result.Jobs = p.jobs(ctx, tasks)
+	if len(tasks) < params.MaxToLock {
+		p.lookAgain() // after their slots were taken: Want is asked again
+	}
 	return result, nil
 }
 
